@@ -1,0 +1,45 @@
+# One command each, the same on every machine. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+ARGS ?=
+AIRMEDIC_HOME := $(CURDIR)/.airmedic
+# uv from the PATH, else a private one; either way this machine's Python is used, none is downloaded.
+UV := $(or $(shell command -v uv 2>/dev/null),$(AIRMEDIC_HOME)/tools/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+RUN := $(UV) run --frozen --no-sync
+
+.PHONY: help setup airflow demo test check format e2e bench clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(AIRMEDIC_HOME)/tools/bin/uv:
+	@echo "installing uv into .airmedic/"
+	@python3 -m venv $(AIRMEDIC_HOME)/tools
+	@$(AIRMEDIC_HOME)/tools/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+setup: $(UV) ## install Airmedic's own packages
+	@$(UV) sync --frozen --quiet
+
+airflow: $(UV) ## install the Airflow that demo and tests heal
+	@cd airflow && $(UV) sync --frozen --quiet
+
+demo: setup ## break a real pipeline and watch it heal (ARGS="--once --yes", see --help)
+	@$(RUN) airmedic demo $(ARGS)
+
+test: setup airflow ## the whole test suite, the real-Airflow tests included
+	@$(RUN) pytest $(ARGS)
+	@cd airflow && $(UV) run --frozen --no-sync pytest -q
+
+check: setup airflow ## format, lint, strict types, import layers
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+	@cd airflow && $(UV) run --frozen --no-sync ruff format --check . && $(UV) run --frozen --no-sync ruff check .
+
+format: setup ## mend format and what the linter can mend
+	@$(RUN) ruff format . && $(RUN) ruff check --fix .
+
+clean: ## remove what was installed and built here
+	@rm -rf .venv .airmedic airflow/.venv logs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,153 @@
+"""The Airflow verbs that healing needs, and no others.
+
+`tools.airflow_rest` speaks to a real Airflow 3, `tools.airflow_memory` is its in-memory twin;
+`tests/contract/` holds both to the same behaviour. Every text they return is redacted already.
+
+Errors (all of `graph.errors`): `AirflowUnreachable` (no answer, 5xx, HTML instead of JSON; reads are retried
+inside), `NotAuthenticated` (401 after one fresh token), `NotPermitted` (403), `NotFound` (404), `Conflict`
+(409), `InvalidRequest` (400, 422), and for writes only `AirflowDoubt`: the request may have arrived and its
+answer was lost. A write that certainly never left (connection refused, name not resolved) raises
+`AirflowUnreachable`. Writes are never retried inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import JsonValue
+
+from graph.domain import (
+    AirflowHealth,
+    Connection,
+    DagInfo,
+    ImportFailure,
+    Pool,
+    RunSnapshot,
+    TaskInfo,
+    TaskLog,
+    TaskRef,
+    TaskSnapshot,
+    Variable,
+)
+
+
+class AirflowGateway(Protocol):
+    """One Airflow installation."""
+
+    # --- reading ---
+
+    async def health(self) -> AirflowHealth:
+        """Version and component health."""
+
+    async def task(self, task: TaskRef) -> TaskSnapshot:
+        """The task instance as it is now."""
+
+    async def tries(self, task: TaskRef) -> tuple[TaskSnapshot, ...]:
+        """Every try of it, oldest first, the present one last."""
+
+    async def run(self, dag_id: str, run_id: str) -> RunSnapshot:
+        """One DAG run."""
+
+    async def run_tasks(self, dag_id: str, run_id: str) -> tuple[TaskSnapshot, ...]:
+        """All task instances of one DAG run."""
+
+    async def recent_runs(self, dag_id: str, *, limit: int = 10) -> tuple[RunSnapshot, ...]:
+        """The DAG's last runs, newest first."""
+
+    async def history(self, dag_id: str, task_id: str, *, limit: int = 20) -> tuple[TaskSnapshot, ...]:
+        """The task's last instances over all runs, newest first."""
+
+    async def failures_since(self, since: datetime, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
+        """Task instances in state `failed` that ended at or after `since`, oldest first, over all DAGs."""
+
+    async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
+        """Task instances that changed at or after `since`, oldest first, over all DAGs. One batched request."""
+
+    async def log(self, task: TaskRef, try_number: int) -> TaskLog:
+        """One try's log, whole. Empty text when Airflow has none."""
+
+    async def xcom(self, task: TaskRef, key: str) -> JsonValue:
+        """The value pushed under `key`; None when there is none."""
+
+    async def dag(self, dag_id: str) -> DagInfo:
+        """A DAG's settings and tags."""
+
+    async def dag_tasks(self, dag_id: str) -> tuple[TaskInfo, ...]:
+        """The DAG's tasks, with who comes after whom."""
+
+    async def dag_source(self, dag_id: str) -> str:
+        """The DAG file's text in its latest version."""
+
+    async def variable(self, key: str) -> Variable:
+        """An Airflow Variable; `masked` when Airflow hid any of it."""
+
+    async def connection(self, conn_id: str) -> Connection:
+        """A Connection; never its password."""
+
+    async def pool(self, name: str) -> Pool:
+        """A pool and how full it is."""
+
+    async def import_failures(self) -> tuple[ImportFailure, ...]:
+        """DAG files that do not import."""
+
+    async def clear_count(self, task: TaskRef) -> int:
+        """How often this task instance was cleared, by Airflow's own event log."""
+
+    # --- writing ---
+
+    async def clear(
+        self,
+        dag_id: str,
+        run_id: str,
+        tasks: Sequence[TaskRef],
+        *,
+        dry_run: bool,
+        downstream: bool = True,
+        only_failed: bool = True,
+        latest_version: bool = False,
+        note: str = "",
+    ) -> tuple[TaskRef, ...]:
+        """Clear exactly these task instances (all of one run) and, with `downstream`, what they hold back.
+
+        Returns what is (or, with `dry_run`, would be) cleared. `Conflict` when one of them is running.
+        `note` is set on the cleared instances (1,000 characters at most).
+        """
+
+    async def set_task_note(self, task: TaskRef, note: str) -> None:
+        """Replace the task instance's note."""
+
+    async def mark_task(self, task: TaskRef, state: str, *, note: str = "") -> None:
+        """Set a task instance to `success`, `failed` or `skipped`."""
+
+    async def set_variable(self, key: str, value: str, *, description: str | None = None) -> None:
+        """Create the Variable or replace its value."""
+
+    async def delete_variable(self, key: str) -> None:
+        """Remove a Variable (undo of a creation)."""
+
+    async def patch_connection(self, conn_id: str, fields: dict[str, JsonValue]) -> None:
+        """Change the named fields of a Connection (`host`, `port`, `schema`, `login`, `extra`), leave the rest.
+
+        Never a password; `ActionRefused` when `fields` names one.
+        """
+
+    async def set_pool_slots(self, name: str, slots: int) -> None:
+        """Change a pool's size."""
+
+    async def set_paused(self, dag_id: str, *, paused: bool) -> None:
+        """Pause or unpause a DAG."""
+
+    async def trigger(
+        self, dag_id: str, *, run_id: str, conf: dict[str, JsonValue] | None = None, note: str = ""
+    ) -> RunSnapshot:
+        """Start a run under a chosen id; `Conflict` when that id exists (so asking twice starts one)."""
+
+    async def backfill(
+        self, dag_id: str, *, since: datetime, until: datetime, dry_run: bool
+    ) -> tuple[str, ...]:
+        """Create the missing runs of an interval; returns their logical dates (ISO), none made when dry."""
+
+    async def aclose(self) -> None:
+        """Release connections."""
