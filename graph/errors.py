@@ -22,7 +22,7 @@ class AirflowUnreachable(AirflowError):
 
 
 class AirflowDoubt(AirflowUnreachable):
-    """A write was sent and its answer was lost: it may or may not have happened. Read back, never resend blind."""
+    """A write was sent and its answer was lost: read back, never resend blind."""
 
     retryable = False
 

@@ -63,7 +63,7 @@ class AirflowGateway(Protocol):
         """Task instances in state `failed` that ended at or after `since`, oldest first, over all DAGs."""
 
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
-        """Task instances that changed at or after `since`, oldest first, over all DAGs. One batched request."""
+        """Task instances that changed at or after `since`, oldest first, over all DAGs, in one request."""
 
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:
         """One try's log, whole. Empty text when Airflow has none."""
@@ -128,7 +128,7 @@ class AirflowGateway(Protocol):
         """Remove a Variable (undo of a creation)."""
 
     async def patch_connection(self, conn_id: str, fields: dict[str, JsonValue]) -> None:
-        """Change the named fields of a Connection (`host`, `port`, `schema`, `login`, `extra`), leave the rest.
+        """Change these fields of a Connection (`host`, `port`, `schema`, `login`, `extra`), leave the rest.
 
         Never a password; `ActionRefused` when `fields` names one.
         """

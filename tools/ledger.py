@@ -1,7 +1,8 @@
 """The port through which every write to Airflow is recorded: intent, sent, then confirmed, failed or undone.
 
 The store's ledger (`server.ledger`) writes each step in a transaction of its own, fenced by the incident's
-epoch; `MemoryLedger` below is its twin for tests of nodes and actions. Keys are (incident, attempt, position).
+epoch; `MemoryLedger` below is its twin for tests of nodes and actions. The key of an entry is
+(incident, attempt, position).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def ledger_key(incident_id: int, attempt: int, position: int) -> str:
 
 
 class ActionLedger(Protocol):
-    """The writes of one incident, fenced: every method raises `LeaseLost` when the epoch is no longer ours."""
+    """The writes of one incident; every method raises `LeaseLost` when the epoch is no longer ours."""
 
     async def entries(self, *, attempt: int | None = None) -> tuple[LedgerEntry, ...]:
         """All writes of the incident (of one attempt), in order."""
@@ -34,7 +35,7 @@ class ActionLedger(Protocol):
     async def advance(
         self, entry: LedgerEntry, step: Step, *, after: JsonValue = None, error: str = ""
     ) -> LedgerEntry:
-        """Move an entry on: intent → sent → confirmed | failed; confirmed → undone. Anything else is refused."""
+        """Move an entry on: intent → sent → confirmed | failed; confirmed → undone; else refused."""
 
 
 ALLOWED_STEPS: dict[Step, frozenset[Step]] = {
