@@ -105,3 +105,7 @@ class StoreUnavailable(AirmedicError):
     """The database did not answer, or is full; nothing was stored."""
 
     retryable = True
+
+
+class SandboxFailed(AirmedicError):
+    """The sandbox's Airflow could not be installed or started; the message ends with its last log lines."""

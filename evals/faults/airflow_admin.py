@@ -1,0 +1,168 @@
+"""What a bench needs of its own Airflow: settings put in place, runs started, states and logs read.
+
+Not Airmedic's gateway on purpose: what judges Airmedic does not see the world through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from graph.errors import AirmedicError
+
+POLL = 0.3  # seconds
+TIMEOUT = 20.0  # seconds a request
+FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+class BenchFailed(AirmedicError):
+    """The bench's Airflow did not do what an injection needs; says nothing about Airmedic."""
+
+
+class AirflowAdmin:
+    """Plain REST calls with the administrator's token."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def put_variable(self, key: str, value: str) -> None:
+        """Create the Variable or replace its value."""
+        await self._upsert("variables", key, {"key": key, "value": value})
+
+    async def variable(self, key: str) -> str | None:
+        """Its value; None when there is none."""
+        found = await self._get(f"variables/{key}")
+        return None if found is None else str(found["value"])
+
+    async def put_connection(self, conn_id: str, fields: Mapping[str, Any]) -> None:
+        """Create the Connection or replace these fields."""
+        await self._upsert("connections", conn_id, {"connection_id": conn_id, **fields})
+
+    async def put_pool(self, name: str, slots: int) -> None:
+        """Create the pool or set its size."""
+        body = {"name": name, "slots": slots, "include_deferred": False}
+        await self._upsert("pools", name, body)
+
+    async def delete(self, kind: str, key: str) -> None:
+        """Remove a Variable, Connection or pool; fine when it is gone already."""
+        answer = await self._client.delete(f"/api/v2/{kind}/{key}")
+        if answer.status_code != httpx.codes.NOT_FOUND:
+            _checked(answer)
+
+    async def unpause(self, dag_id: str) -> None:
+        """Let its runs start."""
+        _checked(await self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}))
+
+    async def trigger(self, dag_id: str, run_id: str) -> None:
+        """Start a run under this id."""
+        body = {"dag_run_id": run_id, "logical_date": None}
+        _checked(await self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body))
+
+    async def run_state(self, dag_id: str, run_id: str) -> str:
+        """The run's state."""
+        return str((await self._found(f"dags/{dag_id}/dagRuns/{run_id}"))["state"])
+
+    async def end_active_runs(self, dag_id: str) -> None:
+        """Mark what still runs as failed, so that one fault does not reach into the next."""
+        listed = await self._client.get(
+            f"/api/v2/dags/{dag_id}/dagRuns", params={"state": ["queued", "running"]}
+        )
+        for run in _checked(listed).json()["dag_runs"]:
+            url = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+            _checked(await self._client.patch(url, json={"state": "failed"}))
+
+    async def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """The task instance as Airflow describes it."""
+        return await self._found(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
+
+    async def tries(self, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """All its tries, oldest first."""
+        found = await self._found(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/tries")
+        return sorted(found["task_instances"], key=lambda one: int(one["try_number"]))
+
+    async def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[Any]:
+        """A try's log in Airflow's structured form."""
+        url = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        found = await self._get(url, params={"full_content": True})
+        return [] if found is None else list(found["content"])
+
+    async def xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+        """A pushed value; None when there is none."""
+        url = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        found = await self._get(url, params={"deserialize": True})
+        return None if found is None else found["value"]
+
+    async def wait_task(
+        self, dag_id: str, run_id: str, task_id: str, states: Collection[str], *, within: float
+    ) -> str:
+        """Wait until the task instance is in one of these states; which one."""
+
+        async def state() -> str:
+            return str((await self.task(dag_id, run_id, task_id))["state"])
+
+        return await _wait(f"task {task_id!r}", state, states, within)
+
+    async def wait_run(self, dag_id: str, run_id: str, *, within: float) -> str:
+        """Wait until the run has ended; how."""
+
+        async def state() -> str:
+            return await self.run_state(dag_id, run_id)
+
+        return await _wait(f"run {run_id!r}", state, FINAL, within)
+
+    async def _upsert(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
+        answer = await self._client.post(f"/api/v2/{kind}", json=body)
+        if answer.status_code == httpx.codes.CONFLICT:
+            answer = await self._client.patch(f"/api/v2/{kind}/{key}", json=body)
+        _checked(answer)
+
+    async def _get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        headers = {"Accept": "application/json"}
+        answer = await self._client.get(f"/api/v2/{path}", params=params, headers=headers)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return dict(_checked(answer).json())
+
+    async def _found(self, path: str) -> dict[str, Any]:
+        found = await self._get(path)
+        if found is None:
+            raise BenchFailed(f"Airflow has no {path}")
+        return found
+
+
+@asynccontextmanager
+async def open_admin(url: str, username: str, password: str) -> AsyncIterator[AirflowAdmin]:
+    """Log in; the token lasts longer than any bench."""
+    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
+        login = {"username": username, "password": password}
+        token = _checked(await client.post("/auth/token", json=login)).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield AirflowAdmin(client)
+
+
+async def _wait(
+    what: str, read: Callable[[], Awaitable[str]], states: Collection[str], seconds: float
+) -> str:
+    seen = await read()
+    try:
+        async with asyncio.timeout(seconds):
+            while seen not in states:
+                await asyncio.sleep(POLL)
+                seen = await read()
+    except TimeoutError as exc:
+        wanted = ", ".join(sorted(states))
+        raise BenchFailed(f"{what} is {seen} after {seconds:.0f} s, not {wanted}") from exc
+    return seen
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_error:
+        request = answer.request
+        raise BenchFailed(
+            f"{request.method} {request.url.path}: HTTP {answer.status_code} {answer.text[:300]}"
+        )
+    return answer

@@ -1,0 +1,307 @@
+"""A real Airflow of our own: installed when missing, started, watched, ended.
+
+The demo, the bench and the integration tests run against it. Nothing of the caller's environment reaches it
+but what `open_sandbox` is given, and nothing of it outlives the caller (see `evals.faults.leash`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from graph.errors import SandboxFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = ROOT / "airflow"
+LEASH = Path(__file__).with_name("leash.py")
+USERNAME = "admin"
+
+START_TIMEOUT = 120.0  # seconds
+STOP_TIMEOUT = 20.0  # seconds; longer than the leash needs
+POLL = 0.25  # seconds
+LOG_TAIL = 25  # lines quoted when a start fails
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor")
+
+# What a program needs of the machine; keys and settings of the caller stay out.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+FAST = {
+    "API__WORKERS": "1",
+    "CORE__LOAD_EXAMPLES": "False",
+    "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    "CORE__PARALLELISM": "3",
+    "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "1",
+    "DAG_PROCESSOR__REFRESH_INTERVAL": "3",
+    "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "2",
+    "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+    "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+    "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+    "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
+    "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+    "USAGE_DATA_COLLECTION__ENABLED": "False",
+}
+
+
+def silent(message: str) -> None:
+    """The progress callback of callers that do not want one."""
+
+
+class Sandbox:
+    """A running Airflow."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        password: str,
+        home: Path,
+        env: Mapping[str, str],
+        leash: asyncio.subprocess.Process,
+    ) -> None:
+        self.url = url
+        self.username = USERNAME
+        self.password = password
+        self.home = home
+        self.log_file = home / "sandbox.log"
+        self._env = env
+        self._leash = leash
+        self._started = datetime.now(UTC)
+
+    @property
+    def running(self) -> bool:
+        """False once a component of it has ended."""
+        return self._leash.returncode is None
+
+    @property
+    def port(self) -> int:
+        """The port of the API server."""
+        return int(self.url.rpartition(":")[2])
+
+    async def wait_ready(self, *, within: float = START_TIMEOUT) -> None:
+        """Return when API server, scheduler and DAG processor all report; else `SandboxFailed`."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=5, trust_env=False) as client:
+            await self._until("Airflow", within, lambda: _healthy(client, self._started))
+
+    async def wait_dag(self, dag_id: str, *, within: float = 60.0) -> None:
+        """Return when Airflow has parsed this DAG."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=5, trust_env=False) as client:
+            login = {"username": self.username, "password": self.password}
+            answer = await client.post("/auth/token", json=login)
+            client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            await self._until(f"DAG {dag_id!r}", within, lambda: _parsed(client, dag_id))
+
+    async def airflow_cli(self, *args: str) -> str:
+        """Run an `airflow` command against this Airflow; its standard output."""
+        return await _run([str(_executable()), *args], env=self._env, what=f"airflow {args[0]}")
+
+    async def _until(self, what: str, seconds: float, ready: Callable[[], Awaitable[bool]]) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not await ready():
+                    if not self.running:
+                        raise SandboxFailed(f"Airflow ended while starting\n{_tail(self.log_file)}")
+                    await asyncio.sleep(POLL)
+        except TimeoutError as exc:
+            raise SandboxFailed(f"{what} not ready after {seconds:.0f} s\n{_tail(self.log_file)}") from exc
+
+
+@asynccontextmanager
+async def open_sandbox(
+    *,
+    home: Path,
+    dags: Path,
+    plugins: Path | None = None,
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] = silent,
+    triggerer: bool = False,
+) -> AsyncIterator[Sandbox]:
+    """Install what is missing, start Airflow, yield it when it is ready, end it whatever happens.
+
+    `home` is its AIRFLOW_HOME; a second start in the same `home` finds database and password again.
+    """
+    home = _made(home)
+    await install(progress=progress)
+    port = port or free_port()
+    password = _password(home)
+    environment = _environment(home=home, dags=dags, plugins=plugins, port=port, extra=env or {})
+    await _migrate(home, environment, progress)
+    progress(f"starting Airflow on port {port}")
+    parts = (*COMPONENTS, "triggerer") if triggerer else COMPONENTS
+    leash = await _start(home, environment, parts)
+    try:
+        sandbox = Sandbox(
+            url=f"http://127.0.0.1:{port}", password=password, home=home, env=environment, leash=leash
+        )
+        await sandbox.wait_ready()
+        progress("Airflow is ready")
+        yield sandbox
+    finally:
+        await asyncio.shield(_stop(leash))
+
+
+async def install(*, progress: Callable[[str], None] = silent) -> None:
+    """Install the `airflow/` project when its environment is missing."""
+    if _executable().exists():
+        return
+    progress("installing Airflow (once)")
+    uv = shutil.which("uv") or str(ROOT / ".airmedic" / "tools" / "bin" / "uv")
+    env = {**_machine_env(), "UV_PYTHON_DOWNLOADS": "never"}
+    await _run([uv, "sync", "--frozen", "--quiet"], env=env, what="uv sync")
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _made(home: Path) -> Path:
+    home.mkdir(parents=True, exist_ok=True)
+    return home.resolve()
+
+
+def _executable() -> Path:
+    return PROJECT / ".venv" / "bin" / "airflow"
+
+
+def _machine_env() -> dict[str, str]:
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def _environment(
+    *, home: Path, dags: Path, plugins: Path | None, port: int, extra: Mapping[str, str]
+) -> dict[str, str]:
+    env = _machine_env()
+    env["PATH"] = f"{_executable().parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+    env["NO_PROXY"] = "127.0.0.1,localhost"
+    env["AIRFLOW_HOME"] = str(home)
+    settings = {
+        **FAST,
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(port),
+        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        # Without it every task dies before its first line, on any port but 8080.
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__DAGS_FOLDER": str(dags.resolve()),
+        "CORE__PLUGINS_FOLDER": str(plugins.resolve() if plugins else home / "plugins"),
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+    }
+    return {**env, **{f"AIRFLOW__{name}": value for name, value in settings.items()}, **extra}
+
+
+def _password(home: Path) -> str:
+    """The admin's password: random, made once, readable by the owner only."""
+    file = home / "passwords.json"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({USERNAME: secrets.token_urlsafe(16)}))
+    return str(json.loads(file.read_text())[USERNAME])
+
+
+async def _migrate(home: Path, env: Mapping[str, str], progress: Callable[[str], None]) -> None:
+    """Make the metadata database, once per `home`."""
+    done = home / "migrated"
+    if done.exists():
+        return
+    progress("making Airflow's database (once)")
+    await _run([str(_executable()), "db", "migrate"], env=env, what="airflow db migrate")
+    # Readers and the writer stop blocking each other; the file remembers the mode.
+    with sqlite3.connect(home / "airflow.db") as database:
+        database.execute("PRAGMA journal_mode=WAL")
+    database.close()
+    done.touch()
+
+
+async def _start(home: Path, env: Mapping[str, str], parts: Sequence[str]) -> asyncio.subprocess.Process:
+    commands = [[str(_executable()), part] for part in parts]
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        str(LEASH),
+        str(home / "sandbox.log"),
+        json.dumps(commands),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=env,
+        cwd=PROJECT,
+        start_new_session=True,
+    )
+
+
+async def _stop(leash: asyncio.subprocess.Process) -> None:
+    if leash.stdin is not None:
+        leash.stdin.close()
+    async with asyncio.timeout(STOP_TIMEOUT):
+        await leash.wait()
+
+
+async def _run(command: Sequence[str], *, env: Mapping[str, str], what: str) -> str:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=env,
+            cwd=PROJECT,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise SandboxFailed(f"{what}: {command[0]} does not start: {exc.strerror}") from exc
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        lines = (err or out).decode(errors="replace").splitlines()[-LOG_TAIL:]
+        raise SandboxFailed("\n".join([f"{what} failed with status {process.returncode}", *lines]))
+    return out.decode(errors="replace")
+
+
+def _tail(log_file: Path) -> str:
+    if not log_file.exists():
+        return "(no log)"
+    return "\n".join(log_file.read_text(errors="replace").splitlines()[-LOG_TAIL:])
+
+
+async def _healthy(client: httpx.AsyncClient, started: datetime) -> bool:
+    """True when each component has reported since `started`: a database remembers an earlier start."""
+    try:
+        answer = await client.get("/api/v2/monitor/health")
+    except httpx.TransportError:
+        return False
+    if answer.status_code != httpx.codes.OK:
+        return False
+    parts = answer.json()
+    beats = [parts[part][f"latest_{part}_heartbeat"] for part in ("scheduler", "dag_processor")]
+    return all(beat is not None and datetime.fromisoformat(beat) > started for beat in beats)
+
+
+async def _parsed(client: httpx.AsyncClient, dag_id: str) -> bool:
+    try:
+        answer = await client.get(f"/api/v2/dags/{dag_id}")
+    except httpx.TransportError:
+        return False
+    return answer.status_code == httpx.codes.OK

@@ -1,0 +1,50 @@
+"""What travels between nodes: few keys, domain types only, logs by digest."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypedDict
+
+from graph.domain import (
+    Decision,
+    Diagnosis,
+    FixPlan,
+    Incident,
+    Note,
+    Outcome,
+    TaskSnapshot,
+    Verification,
+)
+
+
+class HealState(TypedDict, total=False):
+    """One incident on its way through the graph. Keys are absent until a node has set them."""
+
+    incident: Incident
+
+    intervene: bool  #: monitor found a final failure that is ours to act on
+    failure: TaskSnapshot  #: the failed task instance as it was when diagnosed
+    ready_at: datetime  #: when state and log were final: our own time is counted from here
+    log: str  #: digest of the log in the archive
+    diagnosis: Diagnosis
+    notes: list[Note]  #: words of people; the next diagnosis reads them
+    rethink: bool  #: a person said something: diagnose again
+
+    plan: FixPlan | None  #: the plan in hand
+    decision: Decision | None  #: policy's word on it
+    spent: list[str]  #: ids of plans tried or rejected; never proposed again
+    checklist: list[str]  #: what a person should look at when there is no plan
+    asked: bool  #: a person is to be asked about the plan in hand
+    approved_by: str  #: who approved the plan in hand; empty when policy alone did
+
+    attempt: int  #: plans applied so far
+    due: datetime | None  #: the plan in hand begins at or after this
+    applied_at: datetime
+    applied: bool  #: the plan's writes are confirmed; verification runs
+    undo: bool  #: the applied plan did not help and is to be taken back
+    stale: str  #: why the plan was withdrawn; empty when it was not
+    watch_until: datetime | None  #: healed so far; recurrence is watched until then
+
+    verification: Verification
+    outcome: Outcome | None  #: how it ended; None while it goes on
+    reason: str  #: why it ended so, in a sentence

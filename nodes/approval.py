@@ -1,0 +1,38 @@
+"""The question put to a person, in LangChain's human-in-the-loop form, with what else a console shows."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from graph.domain import Decision, Diagnosis, FixPlan
+from tools.actions import ActionCatalogue
+
+ALLOWED: list[JsonValue] = ["approve", "edit", "reject", "respond"]
+
+
+def question_for(
+    plan: FixPlan, decision: Decision, diagnosis: Diagnosis, catalogue: ActionCatalogue
+) -> dict[str, JsonValue]:
+    """`action_requests` and `review_configs` as LangChain emits them; targets are not in `args`."""
+    requests: list[JsonValue] = []
+    reviews: list[JsonValue] = []
+    for action in plan.actions:
+        requests.append({"name": action.name, "args": action.args, "description": catalogue.describe(action)})
+        reviews.append(
+            {
+                "action_name": action.name,
+                "allowed_decisions": ALLOWED,
+                "args_schema": catalogue.args_schema(action.name),
+            }
+        )
+    return {
+        "action_requests": requests,
+        "review_configs": reviews,
+        "plan_id": plan.id,
+        "summary": plan.summary,
+        "diff": plan.diff,
+        "root_cause": diagnosis.root_cause.value,
+        "why": list(decision.reasons),
+        "rule": decision.rule,
+        "approvers": decision.approvers.value,
+    }

@@ -1,0 +1,68 @@
+"""Which plan comes next: the first one that is not spent and that policy does not forbid."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from graph.domain import Decision, Diagnosis, FixPlan, TaskSnapshot, Verdict
+from graph.state import HealState
+from nodes.deps import Deps
+from tools.planning import plan as make_plans
+from tools.policy import Question, decide
+from tools.situation import gather_situation
+
+
+async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, state: HealState) -> HealState:
+    """Plans for this diagnosis, the next one in hand with policy's word on it; or none, and a checklist."""
+    spent = state.get("spent", [])
+    attempt = state.get("attempt", 0)
+    situation = await gather_situation(deps.airflow, failure, diagnosis, attempts=attempt)
+    planned = make_plans(diagnosis, situation)
+    refused: list[str] = []
+    for plan in planned.plans:
+        if plan.id in spent:
+            continue
+        decision = await ask_policy(deps, plan, diagnosis=diagnosis, failure=failure, spent=spent)
+        if decision.verdict is Verdict.NEVER:
+            refused.append(f"{plan.summary}: not allowed ({decision.rule}: {'; '.join(decision.reasons)})")
+            continue
+        return in_hand(deps, plan, decision)
+    return {"plan": None, "decision": None, "asked": False, "checklist": [*planned.checklist, *refused]}
+
+
+def in_hand(deps: Deps, plan: FixPlan, decision: Decision) -> HealState:
+    """The state with this plan as the one to apply or to ask about."""
+    due = deps.clock() + timedelta(seconds=plan.wait)
+    return {
+        "plan": plan,
+        "decision": decision,
+        "asked": decision.verdict is Verdict.ASK,
+        "approved_by": "",
+        "due": due,
+        "applied": False,
+        "stale": "",
+        "checklist": [],
+    }
+
+
+async def ask_policy(
+    deps: Deps, plan: FixPlan, *, diagnosis: Diagnosis, failure: TaskSnapshot, spent: list[str]
+) -> Decision:
+    """Policy's word on one plan, from Airflow's own dry run and what the records count."""
+    control = await deps.records.control()
+    preview = await deps.catalogue.preview(deps.airflow, plan)
+    dag = await deps.airflow.dag(failure.task.dag_id)
+    question = Question(
+        diagnosis=diagnosis,
+        plan=plan,
+        task=failure,
+        dag=dag,
+        radius=preview.radius,
+        counters=await deps.records.counters(failure.task),
+        rejected=tuple(spent),
+        environment=deps.environment,
+        now=deps.clock(),
+        paused=control.paused,
+        shadow=control.shadow,
+    )
+    return decide(question, deps.policy, deps.catalogue)

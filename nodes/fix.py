@@ -1,0 +1,112 @@
+"""The only node that changes anything in Airflow: it applies the plan in hand, or takes it back."""
+
+from __future__ import annotations
+
+from langgraph.runtime import Runtime
+
+from graph.domain import Decision, FixPlan, Outcome, Status, TaskSnapshot, Verdict
+from graph.errors import AirflowRefused, NotFound, StalePlan, UndoBlocked
+from graph.state import HealState
+from nodes.choosing import ask_policy
+from nodes.deps import Deps
+from nodes.human import moved_between
+from nodes.waiting import wait_for
+from tools.carry_out import Guard, carry_out, undo_attempt
+
+
+async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:
+    """Apply the plan when its time has come and policy still allows it; undo it when told to."""
+    deps = runtime.context
+    if state.get("undo"):
+        return await _undo(state, deps)
+    plan, due = state.get("plan"), state.get("due")
+    if plan is None:
+        return {"applied": False}
+    if due is not None and deps.clock() < due:
+        wait_for(Status.WAITING_TIMER, until=due)
+        return {"applied": False}
+    return await _apply(plan, state, deps)
+
+
+async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
+    attempt = state.get("attempt", 0) + 1
+    started = await deps.ledger.entries(attempt=attempt)
+    if not started:
+        decision = await _still_allowed(plan, state, deps)
+        if decision.shadow or decision.verdict is Verdict.NEVER:
+            return _withheld(decision)
+        if decision.verdict is Verdict.ASK and not state.get("approved_by"):
+            return {"decision": decision, "asked": True}
+    failure = state["failure"]
+    try:
+        await carry_out(
+            plan,
+            attempt=attempt,
+            airflow=deps.airflow,
+            ledger=deps.ledger,
+            catalogue=deps.catalogue,
+            guard=_guard(failure, deps),
+            sleep=deps.sleep,
+        )
+    except (StalePlan, AirflowRefused) as exc:
+        # Part of the plan may stand already: take it back before anything else.
+        return {"attempt": attempt, "undo": True, "stale": str(exc) or type(exc).__name__}
+    return {"attempt": attempt, "applied": True, "applied_at": deps.clock(), "watch_until": None}
+
+
+def _withheld(decision: Decision) -> HealState:
+    why = f"withheld by {decision.rule}: {'; '.join(decision.reasons)}"
+    return {"decision": decision, "plan": None, "asked": False, "stale": "", "reason": why}
+
+
+async def _still_allowed(plan: FixPlan, state: HealState, deps: Deps) -> Decision:
+    return await ask_policy(
+        deps,
+        plan,
+        diagnosis=state["diagnosis"],
+        failure=state["failure"],
+        spent=state.get("spent", []),
+    )
+
+
+def _guard(failure: TaskSnapshot, deps: Deps) -> Guard:
+    async def unmoved() -> None:
+        """Read the world immediately before a write."""
+        try:
+            now = await deps.airflow.task(failure.task)
+        except NotFound as exc:
+            raise StalePlan("the task instance is gone") from exc
+        if moved := moved_between(failure, now):
+            raise StalePlan(moved)
+
+    return unmoved
+
+
+async def _undo(state: HealState, deps: Deps) -> HealState:
+    """Take the attempt back, then look at the failure afresh with this plan spent."""
+    plan = state.get("plan")
+    spent = [*state.get("spent", []), *([plan.id] if plan is not None else [])]
+    cleared: HealState = {
+        "undo": False,
+        "applied": False,
+        "plan": None,
+        "asked": False,
+        "spent": spent,
+        "watch_until": None,
+    }
+    try:
+        await undo_attempt(
+            state.get("attempt", 0),
+            airflow=deps.airflow,
+            ledger=deps.ledger,
+            catalogue=deps.catalogue,
+            sleep=deps.sleep,
+        )
+    except (UndoBlocked, AirflowRefused) as exc:
+        return {**cleared, "outcome": Outcome.ESCALATED, "reason": f"the fix could not be taken back: {exc}"}
+    task = await deps.airflow.task(state["failure"].task)
+    if task.state == "success" and not state.get("stale"):
+        failed = [check.detail for check in state["verification"].checks if check.ok is False]
+        why = f"the task is green and its run or data are not: {'; '.join(failed)}"
+        return {**cleared, "outcome": Outcome.ESCALATED, "reason": why}
+    return {**cleared, "stale": state.get("stale") or "the plan did not help and was taken back"}

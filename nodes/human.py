@@ -1,0 +1,98 @@
+"""Waits for a typed decision. Nothing is sent and nothing is changed here."""
+
+from __future__ import annotations
+
+from langgraph.runtime import Runtime
+
+from graph.domain import Answer, AnswerKind, FixPlan, Note, Outcome, Status, TaskSnapshot, Verdict
+from graph.errors import ActionRefused, NotFound
+from graph.state import HealState
+from nodes.approval import question_for
+from nodes.choosing import ask_policy, choose, in_hand
+from nodes.deps import Deps
+from nodes.waiting import wait_for
+
+
+async def human(state: HealState, runtime: Runtime[Deps]) -> HealState:
+    """Ask about the plan in hand, or hand the incident over when there is none."""
+    deps = runtime.context
+    plan, decision = state.get("plan"), state.get("decision")
+    if plan is None or decision is None:
+        return {"outcome": Outcome.ESCALATED, "reason": state.get("reason") or "no plan that policy allows"}
+    if decision.shadow:
+        words = "shadow mode: decided and recorded, nothing touched"
+        return {"outcome": Outcome.ESCALATED, "reason": f"{words}; the plan was: {plan.summary}"}
+    given = wait_for(
+        Status.WAITING_DECISION,
+        until=deps.clock() + deps.limits.approval_timeout,
+        question=question_for(plan, decision, state["diagnosis"], deps.catalogue),
+    )
+    return await _take(Answer.model_validate(given), plan, state, deps)
+
+
+async def _take(answer: Answer, plan: FixPlan, state: HealState, deps: Deps) -> HealState:
+    """What follows from the answer. Runs after the interrupt only."""
+    match answer.kind:
+        case AnswerKind.EXPIRED:
+            return {"outcome": Outcome.EXPIRED, "reason": "nobody answered in time; nothing was done"}
+        case AnswerKind.STALE:
+            return {"plan": None, "asked": False, "stale": answer.message or "the world moved"}
+        case AnswerKind.RESPOND:
+            notes = [*state.get("notes", []), Note(by=answer.by, text=answer.message)]
+            return {"notes": notes, "plan": None, "asked": False, "rethink": True}
+        case AnswerKind.REJECT:
+            return await _next_plan(answer, plan, state, deps)
+        case AnswerKind.APPROVE | AnswerKind.EDIT:
+            return await _approved(answer, plan, state, deps)
+
+
+async def _next_plan(answer: Answer, plan: FixPlan, state: HealState, deps: Deps) -> HealState:
+    spent = [*state.get("spent", []), plan.id]
+    chosen = await choose(
+        deps, failure=state["failure"], diagnosis=state["diagnosis"], state={**state, "spent": spent}
+    )
+    reason = f"rejected by {answer.by}" + (f": {answer.message}" if answer.message else "")
+    return {"spent": spent, "reason": reason, **chosen}
+
+
+async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps) -> HealState:
+    """Look at the world again at the moment of approval, and at policy again after an edit."""
+    if moved := await _moved(state["failure"], deps):
+        return {"plan": None, "asked": False, "stale": moved}
+    if answer.plan_id and answer.plan_id != plan.id:
+        return {"stale": f"the answer was for another plan than {plan.id}", "plan": None, "asked": False}
+    if answer.kind is AnswerKind.EDIT:
+        try:
+            plan = deps.catalogue.with_args(plan, answer.args)
+        except ActionRefused as exc:
+            return {"reason": f"the edit was refused: {exc}", "asked": True}
+    decision = await ask_policy(
+        deps,
+        plan,
+        diagnosis=state["diagnosis"],
+        failure=state["failure"],
+        spent=state.get("spent", []),
+    )
+    if decision.verdict is Verdict.NEVER:
+        why = f"policy no longer allows it ({decision.rule}): {'; '.join(decision.reasons)}"
+        return {"plan": None, "asked": False, "outcome": Outcome.ESCALATED, "reason": why}
+    return {**in_hand(deps, plan, decision), "asked": False, "approved_by": answer.by}
+
+
+async def _moved(failure: TaskSnapshot, deps: Deps) -> str:
+    try:
+        now = await deps.airflow.task(failure.task)
+    except NotFound:
+        return "the task instance is gone"
+    return moved_between(failure, now)
+
+
+def moved_between(then: TaskSnapshot, now: TaskSnapshot) -> str:
+    """Why a plan made `then` no longer holds `now`; empty when it does."""
+    if (now.state, now.try_number) != (then.state, then.try_number):
+        return (
+            f"the task was {then.state} on try {then.try_number} and is {now.state} on try {now.try_number}"
+        )
+    if now.dag_version != then.dag_version:
+        return f"the DAG went from version {then.dag_version} to {now.dag_version}"
+    return ""

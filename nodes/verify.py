@@ -1,0 +1,73 @@
+"""Decides from Airflow and from the data, not from hope."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from langgraph.runtime import Runtime
+
+from graph.domain import ActionClass, Check, Outcome, Status, Verification
+from graph.state import HealState
+from nodes.deps import Deps
+from nodes.waiting import wait_for
+from tools.verification import judge, look
+
+LOOK_AGAIN = timedelta(seconds=60)  # events and the poll wake it sooner
+
+
+async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
+    """Wait for the run to come to rest, judge it, then watch for recurrence."""
+    deps = runtime.context
+    plan = state["plan"]
+    assert plan is not None, "verification follows an applied plan"
+    world = await look(deps.airflow, state["failure"].task)
+    reversible = (ActionClass.REVERSIBLE is deps.catalogue.get(action.name).kind for action in plan.actions)
+    found = judge(world, try_before=state["failure"].try_number, changed_settings=any(reversible))
+    now = deps.clock()
+    if found.outcome is None:
+        if now > state["applied_at"] + deps.limits.outcome_timeout:
+            return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
+        wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
+        return {"verification": found}
+    if found.outcome is Outcome.NOT_HEALED:
+        return {"verification": found, "undo": True, "stale": ""}
+    watch_until = state.get("watch_until")
+    if watch_until is None:
+        return {"verification": found, "watch_until": await _watch_end(state, deps, now)}
+    if now < watch_until:
+        wait_for(Status.WAITING_OUTCOME, until=watch_until)
+        return {"verification": found}
+    return await _conclude(found, state, deps)
+
+
+async def _watch_end(state: HealState, deps: Deps, now: datetime) -> datetime:
+    """The next scheduled run of the DAG, or the window's end when that is sooner or there is none."""
+    end = now + deps.limits.watch_window
+    next_run = (await deps.airflow.dag(state["failure"].task.dag_id)).next_run
+    return min(end, next_run) if next_run is not None and next_run > now else end
+
+
+async def _conclude(found: Verification, state: HealState, deps: Deps) -> HealState:
+    ref = state["failure"].task
+    history = await deps.airflow.history(ref.dag_id, ref.task_id, limit=5)
+    since = state["applied_at"]
+    again = [
+        one.task.run_id
+        for one in history
+        if one.state == "failed" and one.task.run_id != ref.run_id and one.start and one.start > since
+    ]
+    detail = f"failed again in {', '.join(again)}" if again else "no recurrence in the watch window"
+    checks = (*found.checks, Check(name="recurrence", ok=not again, detail=detail))
+    if again:
+        return _handed_over(found.model_copy(update={"checks": checks}), detail)
+    reason = "; ".join(check.detail for check in checks if check.ok is not None)
+    return {
+        "verification": found.model_copy(update={"checks": checks}),
+        "outcome": found.outcome,
+        "reason": reason,
+    }
+
+
+def _handed_over(found: Verification, reason: str) -> HealState:
+    ended = found.model_copy(update={"outcome": Outcome.ESCALATED})
+    return {"verification": ended, "outcome": Outcome.ESCALATED, "reason": reason}

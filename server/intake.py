@@ -1,0 +1,154 @@
+"""Three doors, one identity: the listener, the webhook and the poll all end in the same occurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from graph.domain import Door, FailureId, TaskRef, TaskSnapshot
+from graph.errors import AirflowRefused, AirmedicError, EventInvalid, NotFound
+from server.events import TaskEvent
+from server.record import IncidentRecord, Occurrence
+from server.store import IncidentStore
+from tools.gateway import AirflowGateway
+
+log = structlog.get_logger("intake")
+
+HEAD_START = timedelta(seconds=3)  # the listener's, before the poll counts a failure as missed by it
+OVERLAP = timedelta(seconds=60)  # the poll looks back so far again; identity removes the repeats
+PATIENCE = timedelta(hours=1)  # a claimed failure that Airflow does not confirm is dropped after that
+FAILING = frozenset({"failed", "up_for_retry"})
+WATERMARK = "poll_watermark"
+FLOOR = "poll_floor"  # the first poll ever: what failed before is not ours
+
+
+class Intake:
+    """Turns deliveries and Airflow's own lists into occurrences, and confirmed occurrences into incidents."""
+
+    def __init__(
+        self,
+        *,
+        store: IncidentStore,
+        airflow: AirflowGateway,
+        airflow_id: str,
+        ring: Callable[[], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._airflow = airflow
+        self._airflow_id = airflow_id
+        self._ring = ring
+        self._clock = clock
+        self._seen: dict[TaskRef, tuple[str, int]] = {}
+
+    async def deliver(self, event: TaskEvent, *, door: Door, delivery: str | None = None) -> bool:
+        """Store what a delivery tells, committed on return; whether it was new. Raises `EventInvalid`."""
+        if event.airflow != self._airflow_id:
+            raise EventInvalid(
+                f"this server looks after the Airflow {self._airflow_id!r} (AIRMEDIC_AIRFLOW_ID)"
+            )
+        if event.event == "dag_import_error":
+            return False
+        failure = event.failure()
+        if event.event == "task_instance_recovered":
+            await self._store.wake({(failure.task.dag_id, failure.task.run_id)})
+            self._ring()
+            return False
+        new = await self._store.accept([failure], door=door, error=event.error, delivery=delivery)
+        await self._store.remember(f"seen_{door.value}", self._clock().isoformat())
+        self._ring()
+        return bool(new)
+
+    async def admit(self) -> int:
+        """Ask Airflow about new occurrences and open an incident for each real failure."""
+        opened = 0
+        for occurrence in await self._store.new_occurrences():
+            try:
+                snapshot = await self._airflow.task(occurrence.task)
+            except NotFound:
+                await self._store.reject_occurrence(occurrence.id, "Airflow knows no such task instance")
+                log.info("event_rejected", dag_id=occurrence.task.dag_id, reason="unknown task instance")
+                continue
+            except AirmedicError as exc:
+                await self._postpone(occurrence, str(exc))
+                if isinstance(exc, AirflowRefused):
+                    continue
+                break  # Airflow is away: the others can wait too
+            opened += await self._weigh(occurrence, snapshot)
+        if opened:
+            self._ring()
+        return opened
+
+    async def _weigh(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> int:
+        same_try = snapshot.try_number == occurrence.try_number
+        if snapshot.try_number < occurrence.try_number:
+            await self._store.reject_occurrence(occurrence.id, f"Airflow is at try {snapshot.try_number}")
+            return 0
+        if same_try and snapshot.final and snapshot.state not in FAILING:
+            await self._store.reject_occurrence(occurrence.id, f"Airflow says the task is {snapshot.state}")
+            return 0
+        if same_try and snapshot.state not in FAILING:
+            # The listener fires before Airflow commits the state.
+            await self._postpone(occurrence, f"Airflow still says {snapshot.state}")
+            return 0
+        incident_id, created = await self._store.open_incident(occurrence, snapshot)
+        name = "opened" if created else "joined"
+        task = occurrence.task
+        data = {"door": occurrence.door.value, "try_number": occurrence.try_number, "state": snapshot.state}
+        await self._store.add_event(name, incident_id=incident_id, node="intake", data=data)
+        log.info(name, incident_id=incident_id, dag_id=task.dag_id, task_id=task.task_id, **data)
+        return 1
+
+    async def _postpone(self, occurrence: Occurrence, reason: str) -> None:
+        now = self._clock()
+        if now - occurrence.received_at > PATIENCE:
+            await self._store.reject_occurrence(occurrence.id, f"not confirmed within {PATIENCE}: {reason}")
+            return
+        pause = min(0.25 * 1.3**occurrence.checks, 60.0)
+        await self._store.postpone_occurrence(occurrence, until=now + timedelta(seconds=pause))
+
+    async def poll(self) -> None:
+        """Ask Airflow what failed and what moved since the last time: two requests, whatever waits."""
+        now = self._clock()
+        floor = await self._time(FLOOR, now)
+        since = max(floor, await self._time(WATERMARK, now) - OVERLAP)
+        failed = await self._airflow.failures_since(since)
+        old_enough = [one for one in failed if one.end is None or one.end <= now - HEAD_START]
+        found = [
+            FailureId(airflow=self._airflow_id, task=one.task, try_number=one.try_number)
+            for one in old_enough
+        ]
+        if found and (missed := await self._store.accept(found, door=Door.POLL)):
+            log.info("poll_found", failures=missed)
+            self._ring()
+        if await self._store.any_open():
+            await self._wake_moved(await self._airflow.updates_since(since))
+        await self._store.remember(WATERMARK, now.isoformat())
+
+    async def _time(self, key: str, missing: datetime) -> datetime:
+        known = await self._store.setting(key)
+        if isinstance(known, str):
+            return datetime.fromisoformat(known)
+        await self._store.remember(key, missing.isoformat())
+        return missing
+
+    async def _wake_moved(self, listed: tuple[TaskSnapshot, ...]) -> None:
+        now = {one.task: one for one in listed}
+        before, self._seen = self._seen, {one.task: (one.state, one.try_number) for one in listed}
+        moved = {ref for ref, seen in self._seen.items() if before.get(ref) != seen}
+        if not moved:
+            return
+        if await self._store.wake({(ref.dag_id, ref.run_id) for ref in moved}):
+            self._ring()
+        for record in await self._store.asking():
+            if (present := now.get(record.task)) is not None:
+                await self._withdraw_if_moved(record, present)
+
+    async def _withdraw_if_moved(self, record: IncidentRecord, present: TaskSnapshot) -> None:
+        if (present.state, present.try_number) == ("failed", record.try_number):
+            return
+        reason = f"the task is {present.state} on try {present.try_number} now"
+        await self._store.withdraw(record.id, version=record.version, reason=reason)
+        self._ring()

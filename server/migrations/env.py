@@ -1,0 +1,30 @@
+"""Alembic's entry: runs on the connection that `server.database` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlmodel import SQLModel
+
+import server.tables  # noqa: F401  the import fills SQLModel.metadata
+
+OURS = set(SQLModel.metadata.tables)
+
+
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
+    """Leave the checkpointer's tables alone."""
+    return kind != "table" or name in OURS
+
+
+def run() -> None:
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=SQLModel.metadata,
+        include_name=include_name,
+        version_table="airmedic_schema",
+        render_as_batch=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run()

@@ -1,0 +1,99 @@
+"""What a node's update means for the incident's row and for the agent log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graph.domain import Decision, Diagnosis, Incident
+from graph.state import HealState
+
+
+def columns_of(update: HealState) -> dict[str, Any]:
+    """The row's columns that this update changes."""
+    columns: dict[str, Any] = {}
+    for name in ("diagnosis", "plan", "decision", "verification"):
+        if name in update:
+            value = update.get(name)
+            columns[name] = None if value is None else value.model_dump(mode="json")
+    for name in ("attempt", "log", "checklist"):
+        if name in update:
+            columns[name] = update.get(name)
+    if "diagnosis" in update:
+        columns["root_cause"] = update["diagnosis"].root_cause.value
+    if "incident" in update:
+        incident: Incident = update["incident"]
+        columns |= {"severity": incident.severity.value, "failed_at": incident.failed_at}
+    if "failure" in update:
+        columns["try_number"] = update["failure"].try_number
+    return columns
+
+
+def events_of(node: str, update: HealState) -> list[dict[str, Any]]:
+    """The lines that this update adds to the agent log, in order."""
+    return [{"node": node, "name": name, "data": data} for name, data in _lines(node, update)]
+
+
+def _lines(node: str, update: HealState) -> list[tuple[str, dict[str, Any]]]:
+    lines: list[tuple[str, dict[str, Any]]] = []
+    if node == "monitor":
+        lines.append(_monitored(update))
+    if "diagnosis" in update:
+        lines.append(("diagnosed", _diagnosed(update["diagnosis"], update)))
+    if (plan := update.get("plan")) is not None and (decision := update.get("decision")) is not None:
+        words = {"plan": plan.summary, "plan_id": plan.id, "diff": plan.diff, "wait": plan.wait}
+        lines.append(("decided", words | _decided(decision)))
+    if node == "human" and (by := update.get("approved_by")):
+        lines.append(("approved", {"by": by}))
+    if node == "fix":
+        lines += _fixed(update)
+    if (found := update.get("verification")) is not None:
+        checks = [check.model_dump(mode="json") for check in found.checks]
+        lines.append(("checked", {"outcome": found.outcome, "checks": checks}))
+    if (stale := update.get("stale")) and node != "fix":
+        lines.append(("withdrawn", {"reason": stale}))
+    if update.get("outcome") is None and (reason := update.get("reason")):
+        lines.append(("noted", {"reason": reason}))
+    return lines
+
+
+def _monitored(update: HealState) -> tuple[str, dict[str, Any]]:
+    if (outcome := update.get("outcome")) is not None:
+        return "dismissed" if outcome == "dismissed" else "recovered", {"reason": update.get("reason", "")}
+    if not update.get("intervene"):
+        return "watched", {}
+    failure = update["failure"]
+    severity = update["incident"].severity.value
+    return "intervened", {"severity": severity, "try_number": failure.try_number, "state": failure.state}
+
+
+def _diagnosed(diagnosis: Diagnosis, update: HealState) -> dict[str, Any]:
+    return {
+        "root_cause": diagnosis.root_cause.value,
+        "transient": diagnosis.transient,
+        "confidence": diagnosis.confidence,
+        "summary": diagnosis.summary,
+        "by": diagnosis.by.value,
+        "evidence": [line.model_dump() for line in diagnosis.evidence],
+        "ready_at": update["ready_at"].isoformat(),
+        "checklist": list(update.get("checklist", [])),
+    }
+
+
+def _decided(decision: Decision) -> dict[str, Any]:
+    return {
+        "verdict": decision.verdict.value,
+        "rule": decision.rule,
+        "reasons": list(decision.reasons),
+        "policy": decision.policy,
+        "shadow": decision.shadow,
+    }
+
+
+def _fixed(update: HealState) -> list[tuple[str, dict[str, Any]]]:
+    if update.get("applied"):
+        return [("fix_applied", {"attempt": update.get("attempt")})]
+    if update.get("undo"):
+        return [("fix_stopped", {"reason": update.get("stale", "")})]
+    if "undo" in update:
+        return [("fix_undone", {"reason": update.get("stale", "")})]
+    return []

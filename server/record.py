@@ -1,0 +1,113 @@
+"""What the store gives back: an incident with everything known of it, its agent log, an occurrence."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from graph.domain import (
+    Decision,
+    Diagnosis,
+    DomainType,
+    Door,
+    FixPlan,
+    Incident,
+    LedgerEntry,
+    Outcome,
+    RootCause,
+    Severity,
+    Status,
+    TaskRef,
+    Verification,
+)
+
+
+class IncidentRecord(DomainType):
+    """One incident as stored."""
+
+    id: int
+    airflow: str
+    task: TaskRef
+    try_number: int
+    operator: str
+    severity: Severity
+    status: Status
+    outcome: Outcome | None
+    reason: str
+    root_cause: RootCause | None
+    version: int
+    attempt: int
+    opened_at: datetime
+    updated_at: datetime
+    failed_at: datetime | None
+    closed_at: datetime | None
+    wake_at: datetime | None
+    expires_at: datetime | None
+    failures: int
+    log: str | None
+    diagnosis: Diagnosis | None
+    plan: FixPlan | None
+    decision: Decision | None
+    checklist: tuple[str, ...]
+    verification: Verification | None
+    question: JsonValue
+    answer: JsonValue
+
+    def to_domain(self) -> Incident:
+        """The part of it that travels in the graph's state."""
+        return Incident(
+            id=self.id,
+            airflow=self.airflow,
+            task=self.task,
+            try_number=self.try_number,
+            opened_at=self.opened_at,
+            severity=self.severity,
+            failed_at=self.failed_at,
+        )
+
+
+class Occurrence(DomainType):
+    """One failure as it came in."""
+
+    id: int
+    airflow: str
+    task: TaskRef
+    try_number: int
+    door: Door
+    received_at: datetime
+    checks: int = 0
+    status: str = "new"
+    reason: str = ""
+    error: str = ""
+    incident_id: int | None = None
+
+
+class AgentEvent(DomainType):
+    """One line of the agent log."""
+
+    id: int
+    incident_id: int | None
+    at: datetime
+    node: str
+    name: str
+    level: str
+    data: JsonValue
+
+
+class IncidentDetail(DomainType):
+    """An incident with its occurrences, its writes and its agent log."""
+
+    incident: IncidentRecord
+    occurrences: tuple[Occurrence, ...]
+    ledger: tuple[LedgerEntry, ...]
+    events: tuple[AgentEvent, ...]
+
+
+class Lease(DomainType):
+    """The right to drive one incident, until somebody else takes it over."""
+
+    incident_id: int
+    epoch: int
+    owner: str
+    since: datetime  #: a wake-up later than this came while we were driving

@@ -1,0 +1,287 @@
+"""Drives incidents: claims what is due, resumes its graph, records each update, and lets it sleep again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command, StateSnapshot
+
+from graph.domain import Answer, AnswerKind, Outcome, Status
+from graph.errors import AirmedicError, LeaseLost
+from graph.state import HealState
+from nodes.deps import Deps
+from server.narration import columns_of, events_of
+from server.notifier import Notice, Notifier
+from server.record import IncidentRecord, Lease
+from server.store import IncidentStore
+
+log = structlog.get_logger("runner")
+
+AT_ONCE = 8  # incidents driven at the same time
+HEARTBEAT = 10.0  # seconds between two renewals of a lease of 30 s
+TICK = 0.5  # seconds between two looks for incidents whose time has come
+BACKOFF = (2.0, 5.0, 15.0, 30.0, 60.0)  # seconds after the first, second, … error in a row
+GIVE_UP = 50  # errors in a row after which a person must look
+
+Graph = CompiledStateGraph[HealState, Deps, HealState, HealState]
+
+
+class MakeDeps(Protocol):
+    """Builds the world of one incident's run: the ledger in it is bound to the lease."""
+
+    def __call__(self, lease: Lease, record: IncidentRecord) -> Deps: ...
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Nothing to do yet; look again then."""
+
+    until: datetime | None
+
+
+class Runner:
+    """One process's driver. Any number of them may share a store: leases keep them apart."""
+
+    def __init__(
+        self,
+        *,
+        store: IncidentStore,
+        graph: Graph,
+        make_deps: MakeDeps,
+        notifier: Notifier,
+        clock: Callable[[], datetime],
+        owner: str,
+    ) -> None:
+        self._store = store
+        self._graph = graph
+        self._make_deps = make_deps
+        self._notifier = notifier
+        self._clock = clock
+        self._owner = owner
+        self._bell = asyncio.Event()
+        self._driving: set[asyncio.Task[None]] = set()
+
+    def ring(self) -> None:
+        """Something happened: look for due incidents now."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Drive until cancelled."""
+        try:
+            while True:
+                await self.drive_due()
+                try:
+                    await asyncio.wait_for(self._bell.wait(), timeout=TICK)
+                except TimeoutError:
+                    continue
+                self._bell.clear()
+        finally:
+            await self.drain()
+
+    async def drive_due(self) -> int:
+        """Start driving whatever is due; returns how many were started."""
+        free = AT_ONCE - len(self._driving)
+        if free <= 0:
+            return 0
+        try:
+            leases = await self._store.claim_due(owner=self._owner, limit=free)
+        except AirmedicError as exc:
+            log.error("claim_failed", error=str(exc))
+            return 0
+        for lease in leases:
+            task = asyncio.create_task(self.drive(lease), name=f"incident-{lease.incident_id}")
+            self._driving.add(task)
+            task.add_done_callback(self._done)
+        return len(leases)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._driving.discard(task)
+        self.ring()
+
+    async def drain(self) -> None:
+        """Stop what is being driven; it goes on where it was, here or elsewhere."""
+        for task in list(self._driving):
+            task.cancel()
+        await asyncio.gather(*self._driving, return_exceptions=True)
+
+    async def settle_all(self) -> None:
+        """Drive until nothing is due (for tests and simulations)."""
+        while await self.drive_due() or self._driving:
+            await asyncio.gather(*self._driving)
+
+    async def drive(self, lease: Lease) -> None:
+        """One incident, until it waits or ends. The outermost loop: it logs and records any failure."""
+        with structlog.contextvars.bound_contextvars(incident_id=lease.incident_id):
+            try:
+                async with self._heartbeat(lease):
+                    await self._advance(lease)
+            except LeaseLost as exc:
+                log.warning("lease_lost", reason=str(exc))
+            except Exception as exc:  # noqa: BLE001  the outermost loop: a defect must not stop the others
+                await self._stumble(lease, exc)
+
+    @asynccontextmanager
+    async def _heartbeat(self, lease: Lease) -> AsyncIterator[None]:
+        driver = asyncio.current_task()
+        assert driver is not None
+        lost: list[LeaseLost] = []
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(HEARTBEAT)
+                try:
+                    await self._store.renew(lease)
+                except LeaseLost as exc:
+                    lost.append(exc)
+                    driver.cancel()
+                    return
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost:
+                driver.uncancel()
+                raise lost[0] from None
+            raise
+        finally:
+            beating.cancel()
+
+    async def _advance(self, lease: Lease) -> None:
+        record = await self._store.incident(lease.incident_id)
+        config: RunnableConfig = {"configurable": {"thread_id": str(record.id)}, "recursion_limit": 60}
+        snapshot = await self._graph.aget_state(config)
+        given = self._next_input(snapshot, record)
+        if isinstance(given, Skipped):
+            await self._store.settle(lease, wake_at=given.until)
+            return
+        finished = snapshot.values.get("outcome") is not None and not snapshot.next
+        if not finished:
+            deps = self._make_deps(lease, record)
+            async for update in self._graph.astream(
+                given, config, context=deps, stream_mode="updates", durability="sync"
+            ):
+                await self._record(lease, update)
+        await self._rest(lease, record, config)
+
+    def _next_input(self, snapshot: StateSnapshot, record: IncidentRecord) -> Any:
+        """The first input, the answer to an interrupt, or None to go on after a crash."""
+        if not snapshot.values:
+            return {"incident": record.to_domain()}
+        if not snapshot.interrupts:
+            return None
+        waiting = snapshot.interrupts[0]
+        if waiting.value.get("status") != Status.WAITING_DECISION.value:
+            return Command(resume={waiting.id: {"woken_at": self._clock().isoformat()}})
+        answer = record.answer
+        if answer is None:
+            if record.expires_at is not None and self._clock() < record.expires_at:
+                return Skipped(until=record.expires_at)
+            answer = Answer(kind=AnswerKind.EXPIRED, by="airmedic").model_dump(mode="json")
+        return Command(resume={waiting.id: answer})
+
+    async def _record(self, lease: Lease, update: dict[str, Any]) -> None:
+        for node, change in update.items():
+            if node.startswith("__") or change is None:
+                continue
+            events = events_of(node, change)
+            for event in events:
+                log.info(event["name"], node=node)
+            await self._store.record(lease, events=events, **columns_of(change))
+
+    async def _rest(self, lease: Lease, record: IncidentRecord, config: RunnableConfig) -> None:
+        """The graph stopped: it waits, or it ended."""
+        snapshot = await self._graph.aget_state(config)
+        if snapshot.interrupts:
+            await self._wait(lease, record, snapshot.interrupts[0].value)
+            return
+        outcome: Outcome = snapshot.values["outcome"]
+        reason = snapshot.values.get("reason", "")
+        escalated = outcome in {Outcome.ESCALATED, Outcome.EXPIRED}
+        closed: dict[str, Any] = {"status": Status.ESCALATED.value}
+        if not escalated:
+            closed = {"status": Status.CLOSED.value, "closed_at": self._clock(), "open_key": None}
+        event = {"name": "ended", "data": {"outcome": outcome.value, "reason": reason}}
+        await self._store.settle(
+            lease,
+            wake_at=None,
+            events=[event],
+            outcome=outcome.value,
+            reason=reason,
+            version=record.version + 1,
+            question=None,
+            answer=None,
+            expires_at=None,
+            failures=0,
+            **closed,
+        )
+        log.info("ended", outcome=outcome.value, reason=reason)
+        await self._tell(outcome.value, record, f"{record.task}: {outcome.value}", reason)
+
+    async def _wait(self, lease: Lease, record: IncidentRecord, value: dict[str, Any]) -> None:
+        until = datetime.fromisoformat(value["until"]) if "until" in value else None
+        status = Status(value["status"])
+        question = value.get("question")
+        if question is None:
+            await self._store.settle(lease, wake_at=until, status=status.value, answer=None, failures=0)
+            return
+        asked = {"name": "asked", "node": "human", "data": {"summary": question["summary"]}}
+        await self._store.settle(
+            lease,
+            wake_at=until,
+            events=[asked],
+            status=status.value,
+            question=question,
+            expires_at=until,
+            version=record.version + 1,
+            answer=None,
+            failures=0,
+        )
+        await self._tell("approval_asked", record, question["summary"], "; ".join(question["why"]))
+
+    async def _tell(self, event: str, record: IncidentRecord, title: str, body: str) -> None:
+        await self._notifier.tell(Notice(event=event, incident_id=record.id, title=title, body=body))
+
+    async def _stumble(self, lease: Lease, exc: Exception) -> None:
+        """Record the failure and come back later; after many in a row a person must look."""
+        try:
+            record = await self._store.incident(lease.incident_id)
+            known = isinstance(exc, AirmedicError)
+            log.warning("step_failed", error=str(exc), kind=type(exc).__name__, exc_info=not known)
+            failures = record.failures + 1
+            event = {
+                "name": "step_failed",
+                "level": "warning",
+                "data": {"error": str(exc) if known else type(exc).__name__, "in_a_row": failures},
+            }
+            if failures >= GIVE_UP:
+                reason = f"{failures} errors in a row, the last: {type(exc).__name__}: {exc}"
+                ended = {"status": Status.ESCALATED.value, "outcome": Outcome.ESCALATED.value}
+                await self._store.settle(lease, wake_at=None, events=[event], reason=reason, **ended)
+                return
+            pause = BACKOFF[min(failures, len(BACKOFF)) - 1]
+            until = self._clock() + timedelta(seconds=pause)
+            await self._store.settle(lease, wake_at=until, events=[event], failures=failures)
+        except AirmedicError as again:
+            # The lease runs out by itself; whoever claims it next goes on.
+            log.error("stumble_unrecorded", error=str(again))
+
+
+async def forever(name: str, step: Callable[[], Awaitable[object]], *, every: float) -> None:
+    """Run `step` again and again; the outermost loop of a background job."""
+    while True:
+        try:
+            await step()
+        except AirmedicError as exc:
+            log.warning(f"{name}_failed", error=str(exc))
+        except Exception as exc:  # the outermost loop: a defect must not end the job
+            log.error(f"{name}_defect", error=type(exc).__name__, exc_info=True)
+        await asyncio.sleep(every)

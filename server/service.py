@@ -1,0 +1,163 @@
+"""The running service: everything opened once, in the order in which it depends on one another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from graph.builder import build_graph
+from graph.checkpoint import open_saver
+from nodes.deps import Deps, Limits
+from server.database import open_database
+from server.intake import Intake
+from server.ledger import StoreLedger
+from server.notifier import LogNotifier, Notifier
+from server.record import IncidentRecord, Lease
+from server.records import StoreRecords
+from server.runner import MakeDeps, Runner, forever
+from server.settings import Settings
+from server.store import IncidentStore
+from tools.actions import ActionCatalogue
+from tools.airflow_rest import open_airflow
+from tools.diagnosis import Diagnostician
+from tools.gateway import AirflowGateway
+from tools.knowledge import KnowledgeBase, KnowledgeDiagnostician
+from tools.policy import Policy
+from tools.policy_file import load_policy
+
+ADMIT_EVERY = 0.25  # seconds; only a look into our own table when nothing is new
+
+
+def utc_now() -> datetime:
+    """The clock of the running service."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What routes and commands use."""
+
+    settings: Settings
+    store: IncidentStore
+    airflow: AirflowGateway
+    intake: Intake
+    runner: Runner
+    policy: Policy
+    catalogue: ActionCatalogue
+    clock: Callable[[], datetime]
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings,
+    *,
+    airflow: AirflowGateway | None = None,
+    diagnostician: Diagnostician | None = None,
+    notifier: Notifier | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    background: bool = True,
+) -> AsyncIterator[Service]:
+    """Open database, checkpoints, Airflow and knowledge; with `background`, drive and poll until closed."""
+    policy = load_policy(settings.policy)
+    catalogue = ActionCatalogue.default()
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(open_database(settings.database_url))
+        saver = await stack.enter_async_context(open_saver(settings.database_url))
+        if airflow is None:
+            airflow = await stack.enter_async_context(connect(settings))
+        store = IncidentStore(engine, clock=clock)
+        deps = _deps_maker(
+            settings,
+            engine=engine,
+            store=store,
+            airflow=airflow,
+            diagnostician=diagnostician or KnowledgeDiagnostician(KnowledgeBase.load(settings.knowledge)),
+            catalogue=catalogue,
+            policy=policy,
+            clock=clock,
+            sleep=sleep,
+        )
+        runner = Runner(
+            store=store,
+            graph=build_graph().compile(checkpointer=saver, name="airmedic"),
+            make_deps=deps,
+            notifier=notifier or LogNotifier(),
+            clock=clock,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        intake = Intake(
+            store=store, airflow=airflow, airflow_id=settings.airflow_id, ring=runner.ring, clock=clock
+        )
+        if background:
+            await stack.enter_async_context(_background(settings, intake, runner))
+        yield Service(settings, store, airflow, intake, runner, policy, catalogue, clock)
+
+
+def _deps_maker(
+    settings: Settings,
+    *,
+    engine: AsyncEngine,
+    store: IncidentStore,
+    airflow: AirflowGateway,
+    diagnostician: Diagnostician,
+    catalogue: ActionCatalogue,
+    policy: Policy,
+    clock: Callable[[], datetime],
+    sleep: Callable[[float], Awaitable[None]],
+) -> MakeDeps:
+    records = StoreRecords(engine, store=store, clock=clock, healing=settings.healing)
+    limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
+
+    def make_deps(lease: Lease, record: IncidentRecord) -> Deps:
+        return Deps(
+            airflow=airflow,
+            ledger=StoreLedger(engine, lease, record.task, clock=clock),
+            diagnostician=diagnostician,
+            catalogue=catalogue,
+            policy=policy,
+            archive=store,
+            records=records,
+            clock=clock,
+            sleep=sleep,
+            limits=limits,
+            environment=settings.environment,
+        )
+
+    return make_deps
+
+
+def connect(settings: Settings):  # type: ignore[no-untyped-def]
+    """The gateway to the configured Airflow."""
+    verify: bool | str = str(settings.airflow_ca_cert or "") or settings.airflow_verify_ssl
+    return open_airflow(
+        str(settings.airflow_url).rstrip("/"),
+        token=settings.airflow_token.get_secret_value() if settings.airflow_token else None,
+        username=settings.airflow_username,
+        password=settings.airflow_password.get_secret_value() if settings.airflow_password else None,
+        verify=verify,
+    )
+
+
+@asynccontextmanager
+async def _background(settings: Settings, intake: Intake, runner: Runner) -> AsyncIterator[None]:
+    jobs = [
+        asyncio.create_task(runner.run(), name="runner"),
+        asyncio.create_task(forever("admit", intake.admit, every=ADMIT_EVERY), name="admit"),
+        asyncio.create_task(
+            forever("poll", intake.poll, every=settings.poll_interval.total_seconds()), name="poll"
+        ),
+    ]
+    try:
+        yield
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)

@@ -1,0 +1,117 @@
+"""Everything that can be set, from AIRMEDIC_* in the environment or `.env`. Values only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, HttpUrl, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from graph.errors import SettingsInvalid
+
+PREFIX = "AIRMEDIC_"
+
+
+class Settings(BaseSettings):
+    """Settings of `airmedic serve`. Each field is the variable AIRMEDIC_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    # --- your Airflow ---
+    airflow_url: HttpUrl = Field(
+        validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_URL", "AIRFLOW_API_URL", "AIRFLOW_BASE_URL")
+    )
+    airflow_token: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_TOKEN", "AIRFLOW_AUTH_TOKEN")
+    )
+    airflow_username: str | None = Field(
+        None, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_USERNAME", "AIRFLOW_USERNAME")
+    )
+    airflow_password: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_PASSWORD", "AIRFLOW_PASSWORD")
+    )
+    airflow_ca_cert: Path | None = Field(
+        None, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_CA_CERT", "AIRFLOW_CA_CERT")
+    )
+    airflow_verify_ssl: bool = Field(
+        True, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_VERIFY_SSL", "AIRFLOW_VERIFY_SSL")
+    )
+    airflow_id: str = "default"  #: a name for this Airflow; the plugin sends the same
+
+    # --- what Airmedic may do ---
+    healing: Literal["shadow", "on"] = "shadow"
+    policy: Path | None = None  #: your policy file; the shipped default without it
+    knowledge: Path | None = None  #: a folder with your own knowledge files
+    environment: str = "production"  #: policies can match on it
+    watch_window: timedelta = timedelta(hours=24)  #: how long a heal is watched for recurrence, at most
+    approval_timeout: timedelta = timedelta(hours=12)
+
+    # --- the service ---
+    database_url: str = "sqlite:///airmedic.db"
+    host: str = "127.0.0.1"
+    port: int = Field(8642, ge=0, le=65535)
+    webhook_secret: SecretStr | None = None  #: comma-separated while you rotate it
+    api_token: SecretStr | None = None  #: asked of everyone who changes something over HTTP
+    poll_interval: timedelta = timedelta(seconds=10)
+    log_file: Path | None = Path("logs/pipeline.log")
+    console: bool = True
+
+    # --- a language model (optional) ---
+    llm_model: str | None = None
+    llm_base_url: str | None = Field(
+        None, validation_alias=AliasChoices("AIRMEDIC_LLM_BASE_URL", "OPENAI_BASE_URL")
+    )
+    llm_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("AIRMEDIC_LLM_API_KEY", "OPENAI_API_KEY")
+    )
+
+
+# Read by the command line, the plugin and the demo's DAGs, not by the service.
+OTHER_NAMES = frozenset({"AIRMEDIC_URL", "AIRMEDIC_TOKEN", "AIRMEDIC_SPOOL_DIR", "AIRMEDIC_DEMO_DIR"})
+
+
+def known_names() -> set[str]:
+    """Every AIRMEDIC_* variable that means something."""
+    return {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_NAMES
+
+
+def reject_unknown(environ: Mapping[str, str]) -> None:
+    """A misspelled setting stops the start instead of being ignored."""
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known_names() and not name.startswith("AIRMEDIC_DEMO_"):
+            close = get_close_matches(name, known_names(), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingsInvalid(f"{name} is not a setting of Airmedic{hint}")
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **given: object) -> Settings:
+    """Settings from environment, `.env` and `given`. Raises `SettingsInvalid` with a sentence per mistake."""
+    reject_unknown(os.environ if environ is None else environ)
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as exc:
+        problems = [_sentence(error["loc"], error["type"], error["msg"]) for error in exc.errors()]
+        raise SettingsInvalid("\n".join(problems)) from exc
+    if settings.airflow_token is None and (
+        settings.airflow_username is None or settings.airflow_password is None
+    ):
+        raise SettingsInvalid(
+            "AIRMEDIC_AIRFLOW_TOKEN, or AIRMEDIC_AIRFLOW_USERNAME and AIRMEDIC_AIRFLOW_PASSWORD, must be set"
+        )
+    for path, name in ((settings.policy, "POLICY"), (settings.knowledge, "KNOWLEDGE")):
+        if path is not None and not path.exists():
+            raise SettingsInvalid(f"{PREFIX}{name} names {str(path)!r}, which does not exist")
+    return settings
+
+
+def _sentence(place: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = str(place[0]) if place else "?"
+    variable = name if name.isupper() else PREFIX + name.upper()
+    if kind == "missing":
+        return f"{variable} must be set"
+    return f"{variable} is wrong: {message}"

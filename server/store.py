@@ -1,0 +1,462 @@
+"""All SQL but the ledger's. Writes for an incident name the lease's epoch; a lost lease changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import ColumnElement, CursorResult, Insert, and_, case, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlmodel import SQLModel, col
+
+from graph.domain import Answer, AnswerKind, Door, FailureId, Outcome, Status, TaskRef, TaskSnapshot, digest
+from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
+from server.database import store_errors
+from server.record import AgentEvent, IncidentDetail, IncidentRecord, Lease, Occurrence
+from server.rows import event_of, incident_of, ledger_of, occurrence_of
+from server.tables import (
+    ActionRow,
+    DecisionRow,
+    DeliveryRow,
+    EventRow,
+    IncidentRow,
+    LogRow,
+    OccurrenceRow,
+    SettingRow,
+)
+
+ENDED = (Status.CLOSED, Status.ESCALATED)
+LEASE = timedelta(seconds=30)
+
+
+def open_key(airflow: str, task: TaskRef) -> str:
+    """Names the task instance for the unique index of open incidents."""
+    return digest([airflow, task.model_dump(mode="json")])
+
+
+def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
+    """INSERT that does nothing when the row is there already, in the engine's dialect."""
+    if engine.dialect.name == "sqlite":
+        return sqlite.insert(table).values(**values).on_conflict_do_nothing()
+    return postgresql.insert(table).values(**values).on_conflict_do_nothing()
+
+
+class IncidentStore:
+    """Incidents, occurrences, decisions, logs and the agent log, in SQLite or Postgres."""
+
+    def __init__(self, engine: AsyncEngine, *, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # --- coming in ---
+
+    async def accept(
+        self, failures: Sequence[FailureId], *, door: Door, error: str = "", delivery: str | None = None
+    ) -> int:
+        """Store failures that were not known yet; committed on return. The number of new ones comes back."""
+        now = self._clock()
+        new = 0
+        with store_errors("storing an event"):
+            async with self._engine.begin() as connection:
+                if delivery is not None:
+                    row = {"webhook_id": delivery, "received_at": now}
+                    if not await self._insert_once(connection, DeliveryRow, row):
+                        return 0
+                for failure in failures:
+                    row = {
+                        "airflow": failure.airflow,
+                        **failure.task.model_dump(),
+                        "try_number": failure.try_number,
+                        "door": door.value,
+                        "received_at": now,
+                        "check_at": now,
+                        "checks": 0,
+                        "status": "new",
+                        "reason": "",
+                        "error": error.replace("\0", "")[:2000],
+                    }
+                    new += await self._insert_once(connection, OccurrenceRow, row)
+        return new
+
+    async def _insert_once(
+        self, connection: AsyncConnection, table: type[SQLModel], values: dict[str, Any]
+    ) -> int:
+        result = await connection.execute(insert_once(self._engine, table, values))
+        return max(result.rowcount, 0)
+
+    async def new_occurrences(self, *, limit: int = 50) -> list[Occurrence]:
+        """Occurrences that no incident holds yet and whose check is due, oldest first."""
+        query = (
+            select(OccurrenceRow)
+            .where(col(OccurrenceRow.status) == "new", col(OccurrenceRow.check_at) <= self._clock())
+            .order_by(col(OccurrenceRow.id))
+            .limit(limit)
+        )
+        return [occurrence_of(row) for row in await self._rows(query)]
+
+    async def reject_occurrence(self, occurrence_id: int, reason: str) -> None:
+        """It is no failure: nothing comes of it."""
+        await self._set_occurrence(occurrence_id, status="rejected", reason=reason)
+
+    async def postpone_occurrence(self, occurrence: Occurrence, *, until: datetime) -> None:
+        """Airflow could not be asked; ask again later."""
+        await self._set_occurrence(occurrence.id, check_at=until, checks=occurrence.checks + 1)
+
+    async def _set_occurrence(self, occurrence_id: int, **values: object) -> None:
+        with store_errors("marking an event"):
+            async with self._engine.begin() as connection:
+                await connection.execute(
+                    update(OccurrenceRow).where(col(OccurrenceRow.id) == occurrence_id).values(**values)
+                )
+
+    async def open_incident(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> tuple[int, bool]:
+        """The incident this occurrence belongs to, and whether it is new. An open one is woken."""
+        now = self._clock()
+        key = open_key(occurrence.airflow, occurrence.task)
+        row = {
+            "open_key": key,
+            "airflow": occurrence.airflow,
+            **occurrence.task.model_dump(),
+            "try_number": occurrence.try_number,
+            "operator": snapshot.operator,
+            "severity": "high",
+            "status": Status.OPEN.value,
+            "reason": "",
+            "version": 1,
+            "attempt": 0,
+            "failures": 0,
+            "epoch": 0,
+            "opened_at": now,
+            "updated_at": now,
+            "wake_at": now,
+            "failed_at": snapshot.end,
+        }
+        with store_errors("opening an incident"):
+            async with self._engine.begin() as connection:
+                created = bool(await self._insert_once(connection, IncidentRow, row))
+                found = await connection.execute(
+                    select(col(IncidentRow.id)).where(col(IncidentRow.open_key) == key)
+                )
+                incident_id: int = found.scalar_one()  # type: ignore[assignment]
+                if not created:
+                    await connection.execute(
+                        update(IncidentRow)
+                        .where(
+                            col(IncidentRow.id) == incident_id, col(IncidentRow.status) != Status.ESCALATED
+                        )
+                        .values(wake_at=now)
+                    )
+                await connection.execute(
+                    update(OccurrenceRow)
+                    .where(col(OccurrenceRow.id) == occurrence.id)
+                    .values(status="incident", incident_id=incident_id)
+                )
+        return incident_id, created
+
+    # --- driving ---
+
+    async def claim_due(self, *, owner: str, limit: int) -> list[Lease]:
+        """Take the lease of incidents whose time has come. Each claim raises the incident's epoch."""
+        now = self._clock()
+        free = or_(col(IncidentRow.lease_until).is_(None), col(IncidentRow.lease_until) < now)
+        due = and_(
+            col(IncidentRow.status).not_in([status.value for status in ENDED]),
+            col(IncidentRow.wake_at) <= now,
+            free,
+        )
+        query = select(col(IncidentRow.id), col(IncidentRow.epoch)).where(due)
+        leases = []
+        with store_errors("claiming incidents"):
+            async with self._engine.connect() as connection:
+                seen = (await connection.execute(query.order_by(col(IncidentRow.wake_at)).limit(limit))).all()
+            for incident_id, epoch in seen:
+                claim = (
+                    update(IncidentRow)
+                    .where(col(IncidentRow.id) == incident_id, col(IncidentRow.epoch) == epoch, free)
+                    .values(epoch=epoch + 1, lease_owner=owner, lease_until=now + LEASE)
+                )
+                if await self._write(claim):
+                    leases.append(Lease(incident_id=incident_id, epoch=epoch + 1, owner=owner, since=now))
+        return leases
+
+    async def renew(self, lease: Lease) -> None:
+        """Keep the lease; raises `LeaseLost` when somebody took it over."""
+        await self.record(lease, lease_until=self._clock() + LEASE)
+
+    async def record(self, lease: Lease, *, events: Sequence[dict[str, Any]] = (), **values: object) -> None:
+        """Change the leased incident and add to its agent log, in one transaction."""
+        now = self._clock()
+        change = (
+            update(IncidentRow)
+            .where(col(IncidentRow.id) == lease.incident_id, col(IncidentRow.epoch) == lease.epoch)
+            .values(updated_at=now, **values)
+        )
+        with store_errors("recording a step"):
+            async with self._engine.begin() as connection:
+                result = await connection.execute(change)
+                if result.rowcount != 1:
+                    raise LeaseLost(f"incident {lease.incident_id} is driven by another worker")
+                for event in events:
+                    await connection.execute(self._event_insert(lease.incident_id, event, now))
+
+    @staticmethod
+    def _event_insert(incident_id: int | None, event: dict[str, Any], now: datetime) -> Insert:
+        return insert(EventRow).values(
+            **{"incident_id": incident_id, "at": now, "node": "", "level": "info", "data": None, **event}
+        )
+
+    async def settle(
+        self,
+        lease: Lease,
+        *,
+        wake_at: datetime | None,
+        events: Sequence[dict[str, Any]] = (),
+        **values: object,
+    ) -> None:
+        """Give the lease back and sleep until `wake_at`, or not at all when somebody rang meanwhile."""
+        rung = case((col(IncidentRow.wake_at) > lease.since, col(IncidentRow.wake_at)), else_=wake_at)
+        await self.record(lease, events=events, lease_owner=None, lease_until=None, wake_at=rung, **values)
+
+    async def withdraw(self, incident_id: int, *, version: int, reason: str) -> None:
+        """The world moved under a question or a timer: the plan is looked at afresh, the question is gone."""
+        answer = Answer(kind=AnswerKind.STALE, by="airmedic", message=reason)
+        await self._write(
+            update(IncidentRow)
+            .where(
+                col(IncidentRow.id) == incident_id,
+                col(IncidentRow.version) == version,
+                col(IncidentRow.status) == Status.WAITING_DECISION.value,
+            )
+            .values(answer=answer.model_dump(mode="json"), status=Status.OPEN.value, wake_at=self._clock())
+        )
+
+    async def add_event(self, name: str, *, incident_id: int | None = None, **event: Any) -> None:
+        """One line in the agent log, outside any incident's lease."""
+        with store_errors("writing the agent log"):
+            async with self._engine.begin() as connection:
+                await connection.execute(
+                    self._event_insert(incident_id, {"name": name, **event}, self._clock())
+                )
+
+    async def wake(self, runs: Collection[tuple[str, str]]) -> int:
+        """Make the incidents of these (dag, run) pairs due now, but for those that wait for a person."""
+        asleep = [status.value for status in (*ENDED, Status.WAITING_DECISION)]
+        woken = 0
+        for dag_id, run_id in sorted(runs):
+            woken += await self._write(
+                update(IncidentRow)
+                .where(
+                    col(IncidentRow.dag_id) == dag_id,
+                    col(IncidentRow.run_id) == run_id,
+                    col(IncidentRow.status).not_in(asleep),
+                )
+                .values(wake_at=self._clock())
+            )
+        return woken
+
+    async def asking(self) -> list[IncidentRecord]:
+        """Incidents that wait for a person: the world may move under them."""
+        query = select(IncidentRow).where(col(IncidentRow.status) == Status.WAITING_DECISION.value)
+        return [incident_of(row) for row in await self._rows(query)]
+
+    async def any_open(self) -> bool:
+        """Whether any incident still goes on."""
+        query = select(func.count(col(IncidentRow.id))).where(
+            col(IncidentRow.status).not_in([status.value for status in ENDED])
+        )
+        async with self._engine.connect() as connection:
+            return bool((await connection.execute(query)).scalar_one())
+
+    # --- people ---
+
+    async def answer(self, incident_id: int, *, version: int, answer: Answer) -> IncidentRecord:
+        """Store the first answer to the question of this version and make the incident due.
+
+        Raises `IncidentNotFound`, or `DecisionConflict` when nothing is asked, the version is another, the
+        time is over, or somebody answered first.
+        """
+        now = self._clock()
+        asked = and_(
+            col(IncidentRow.id) == incident_id,
+            col(IncidentRow.version) == version,
+            col(IncidentRow.status) == Status.WAITING_DECISION.value,
+            or_(col(IncidentRow.expires_at).is_(None), col(IncidentRow.expires_at) > now),
+        )
+        values = {"answer": answer.model_dump(mode="json"), "status": Status.OPEN.value, "wake_at": now}
+        given = DecisionRow(
+            incident_id=incident_id,
+            version=version,
+            at=now,
+            **answer.model_dump(mode="json"),
+        )
+        try:
+            with store_errors("storing a decision"):
+                async with AsyncSession(self._engine) as session, session.begin():
+                    result = await session.execute(update(IncidentRow).where(asked).values(**values))
+                    if not isinstance(result, CursorResult) or result.rowcount != 1:
+                        raise DecisionConflict(await self._why_not(incident_id, version))
+                    session.add(given)
+        except IntegrityError as exc:
+            raise DecisionConflict(f"incident {incident_id} was answered already") from exc
+        return await self.incident(incident_id)
+
+    async def _why_not(self, incident_id: int, version: int) -> str:
+        record = await self.incident(incident_id)
+        if record.version != version:
+            return f"incident {incident_id} moved on: it is at version {record.version}, not {version}"
+        if record.status is not Status.WAITING_DECISION:
+            return f"incident {incident_id} asks nothing now; it is {record.status}"
+        return f"the question of incident {incident_id} has expired"
+
+    async def close(self, incident_id: int, *, by: str, reason: str) -> IncidentRecord:
+        """A person closes an escalated incident."""
+        now = self._clock()
+        done = await self._write(
+            update(IncidentRow)
+            .where(col(IncidentRow.id) == incident_id, col(IncidentRow.status) == Status.ESCALATED.value)
+            .values(status=Status.CLOSED.value, closed_at=now, updated_at=now, open_key=None, wake_at=None)
+        )
+        record = await self.incident(incident_id)
+        if not done:
+            raise DecisionConflict(
+                f"incident {incident_id} is {record.status}; only an escalated one is closed"
+            )
+        await self.add_event("closed", incident_id=incident_id, data={"by": by, "reason": reason})
+        return record
+
+    # --- reading ---
+
+    async def incident(self, incident_id: int) -> IncidentRecord:
+        """One incident. Raises `IncidentNotFound`."""
+        rows = await self._rows(select(IncidentRow).where(col(IncidentRow.id) == incident_id))
+        if not rows:
+            raise IncidentNotFound(f"no incident {incident_id}")
+        return incident_of(rows[0])
+
+    async def incidents(
+        self,
+        *,
+        statuses: Sequence[Status] = (),
+        dag_id: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[IncidentRecord]:
+        """Newest first; `before` is the id to go on from."""
+        wanted: list[ColumnElement[bool]] = []
+        if statuses:
+            wanted.append(col(IncidentRow.status).in_([status.value for status in statuses]))
+        if dag_id is not None:
+            wanted.append(col(IncidentRow.dag_id) == dag_id)
+        if before is not None:
+            wanted.append(col(IncidentRow.id) < before)
+        query = select(IncidentRow).where(*wanted).order_by(col(IncidentRow.id).desc()).limit(limit)
+        return [incident_of(row) for row in await self._rows(query)]
+
+    async def detail(self, incident_id: int) -> IncidentDetail:
+        """One incident and all that hangs on it."""
+        record = await self.incident(incident_id)
+        occurrences = await self._rows(
+            select(OccurrenceRow)
+            .where(col(OccurrenceRow.incident_id) == incident_id)
+            .order_by(col(OccurrenceRow.id))
+        )
+        actions = await self._rows(
+            select(ActionRow)
+            .where(col(ActionRow.incident_id) == incident_id)
+            .order_by(col(ActionRow.attempt), col(ActionRow.position))
+        )
+        return IncidentDetail(
+            incident=record,
+            occurrences=tuple(occurrence_of(row) for row in occurrences),
+            ledger=tuple(ledger_of(row) for row in actions),
+            events=tuple(await self.events(incident_id=incident_id, limit=1000)),
+        )
+
+    async def events(
+        self,
+        *,
+        incident_id: int | None = None,
+        node: str | None = None,
+        level: str | None = None,
+        after: int = 0,
+        limit: int = 200,
+    ) -> list[AgentEvent]:
+        """The agent log in order, after the event with id `after`."""
+        wanted: list[ColumnElement[bool]] = [col(EventRow.id) > after]
+        if incident_id is not None:
+            wanted.append(col(EventRow.incident_id) == incident_id)
+        if node is not None:
+            wanted.append(col(EventRow.node) == node)
+        if level is not None:
+            wanted.append(col(EventRow.level) == level)
+        query = select(EventRow).where(*wanted).order_by(col(EventRow.id)).limit(limit)
+        return [event_of(row) for row in await self._rows(query)]
+
+    async def outcomes(self) -> dict[Outcome, int]:
+        """How many incidents ended how."""
+        query = (
+            select(col(IncidentRow.outcome), func.count())
+            .where(col(IncidentRow.outcome).is_not(None))
+            .group_by(col(IncidentRow.outcome))
+        )
+        with store_errors("counting"):
+            async with self._engine.connect() as connection:
+                return {Outcome(str(name)): int(n) for name, n in (await connection.execute(query)).all()}
+
+    async def status_counts(self) -> dict[Status, int]:
+        """How many incidents stand where."""
+        query = select(col(IncidentRow.status), func.count()).group_by(col(IncidentRow.status))
+        with store_errors("counting"):
+            async with self._engine.connect() as connection:
+                return {Status(name): int(count) for name, count in (await connection.execute(query)).all()}
+
+    # --- logs and settings ---
+
+    async def put_log(self, text: str) -> str:
+        """Store a redacted log once; its digest comes back."""
+        body = text.encode("utf-8", "replace")
+        name = hashlib.sha256(body).hexdigest()
+        row = {
+            "digest": name,
+            "body": zlib.compress(body, 6),
+            "size": len(body),
+            "stored_at": self._clock(),
+        }
+        await self._write(insert_once(self._engine, LogRow, row))
+        return name
+
+    async def get_log(self, name: str) -> str | None:
+        """The log under this digest."""
+        rows = await self._rows(select(LogRow).where(col(LogRow.digest) == name))
+        return zlib.decompress(rows[0].body).decode() if rows else None
+
+    async def setting(self, key: str) -> JsonValue:
+        """What was remembered under this key; None when nothing was."""
+        rows = await self._rows(select(SettingRow).where(col(SettingRow.key) == key))
+        return rows[0].value if rows else None
+
+    async def remember(self, key: str, value: JsonValue) -> None:
+        """Remember a value under this key."""
+        now = self._clock()
+        await self._write(
+            insert_once(self._engine, SettingRow, {"key": key, "value": value, "updated_at": now})
+        )
+        await self._write(
+            update(SettingRow).where(col(SettingRow.key) == key).values(value=value, updated_at=now)
+        )
+
+    async def _rows(self, query: Any) -> list[Any]:
+        with store_errors("reading"):
+            async with AsyncSession(self._engine) as session:
+                return list((await session.execute(query)).scalars().all())
+
+    async def _write(self, statement: Any) -> int:
+        with store_errors("writing"):
+            async with self._engine.begin() as connection:
+                return max((await connection.execute(statement)).rowcount, 0)

@@ -1,0 +1,78 @@
+"""Small DAGs whose every try ends in a known way; `tests.contract` describes the same ones to the twin."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from airflow.sdk import dag, get_current_context, task
+
+TAGS = ["contract", "airmedic:rerun-safe"]
+REPORT = {"rows_in": 3, "rows_out": 3}
+
+
+def fail_first_try() -> None:
+    if get_current_context()["ti"].try_number < 2:
+        raise ConnectionError("source hr.example:8080 refused the connection, password=hunter2secret")
+
+
+@dag(schedule=None, catchup=False, tags=TAGS)
+def contract_chain():
+    """One task fails its first try and succeeds its second; one waits behind it."""
+
+    @task
+    def fetch() -> list[int]:
+        get_current_context()["ti"].xcom_push(key="airmedic_report", value=REPORT)
+        return [1, 2, 3]
+
+    @task
+    def check(rows: list[int]) -> int:
+        fail_first_try()
+        return len(rows)
+
+    @task
+    def load(rows: int) -> int:
+        return rows
+
+    load(check(fetch()))
+
+
+@dag(schedule=None, catchup=False, tags=TAGS)
+def contract_retries():
+    """Fails always, with one retry of Airflow's own."""
+
+    @task(retries=1, retry_delay=timedelta(seconds=1))
+    def broken() -> None:
+        raise ValueError("could not convert string to float: '50,000'")
+
+    broken()
+
+
+@dag(schedule=None, catchup=False, tags=TAGS)
+def contract_mapped():
+    """Indexes 1 and 2 of four fail their first try."""
+
+    @task
+    def part(index: int) -> int:
+        if index in (1, 2):
+            fail_first_try()
+        return index
+
+    part.expand(index=[0, 1, 2, 3])
+
+
+@dag(schedule=None, catchup=False, tags=TAGS)
+def contract_slow():
+    """Runs until somebody ends it."""
+
+    @task
+    def sleep() -> None:
+        time.sleep(120)
+
+    sleep()
+
+
+contract_chain()
+contract_retries()
+contract_mapped()
+contract_slow()

@@ -1,0 +1,117 @@
+"""Collects what Airflow knows about a failure: its log once it is complete, and the context around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from graph.domain import DagInfo, Note, Pool, TaskInfo, TaskLog, TaskRef, TaskSnapshot
+from graph.errors import AirflowRefused
+from tools.diagnosis import Context, Sibling, UpstreamTask
+from tools.gateway import AirflowGateway
+from tools.reports import read_report
+
+T = TypeVar("T")
+Sleep = Callable[[float], Awaitable[None]]
+
+STATE_READS = 25
+LOG_READS = 8
+PAUSE = 0.2  # seconds between two reads
+AROUND = timedelta(minutes=5)
+
+
+async def settled_task(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> TaskSnapshot:
+    """The task instance once its state is committed, or as it is after some five seconds.
+
+    The listener fires before Airflow commits the failed state.
+    """
+    snapshot = await airflow.task(task)
+    for _ in range(STATE_READS):
+        if snapshot.final or snapshot.state == "up_for_retry":
+            break
+        await sleep(PAUSE)
+        snapshot = await airflow.task(task)
+    return snapshot
+
+
+async def settled_log(airflow: AirflowGateway, task: TaskRef, try_number: int, sleep: Sleep) -> TaskLog:
+    """The log once two reads in a row agree: Airflow marks the task failed before the log is whole."""
+    log = await airflow.log(task, try_number)
+    for _ in range(LOG_READS):
+        before = log
+        await sleep(PAUSE)
+        log = await airflow.log(task, try_number)
+        if log.text and log.text == before.text:
+            break
+    return log
+
+
+async def gather_context(airflow: AirflowGateway, task: TaskSnapshot, notes: tuple[Note, ...]) -> Context:
+    """Everything beyond the log. A part that Airflow refuses stays empty; an Airflow that is away raises."""
+    ref = task.task
+    moment = task.end or task.updated or task.start
+    (tries, history, failures), (dag, infos, pool, report) = await asyncio.gather(
+        asyncio.gather(
+            _or(airflow.tries(ref), ()),
+            _or(airflow.history(ref.dag_id, ref.task_id, limit=20), ()),
+            _or(airflow.failures_since(moment - AROUND, limit=100), ()) if moment else _nothing(),
+        ),
+        asyncio.gather(
+            _or(airflow.dag(ref.dag_id), DagInfo(dag_id=ref.dag_id)),
+            _or(airflow.dag_tasks(ref.dag_id), ()),
+            _or(airflow.pool(task.pool), Pool(name=task.pool, slots=-1)),
+            _or(read_report(airflow, ref), None),
+        ),
+    )
+    past = tuple(one for one in history if one.task != ref)
+    good = [one.dag_version for one in past if one.state == "success" and one.dag_version is not None]
+    return Context(
+        tries=tuple(one for one in tries if one.try_number < task.try_number),
+        history=past,
+        siblings=tuple(Sibling(task=one.task, ended=one.end) for one in failures if one.task != ref),
+        upstream=await _upstream(airflow, ref, infos),
+        report=report,
+        dag=dag,
+        pool=pool if pool.slots >= 0 else None,
+        import_failure=await _import_failure(airflow, dag) if dag.has_import_errors else "",
+        dag_version_of_last_success=good[0] if good else None,
+        notes=notes,
+    )
+
+
+async def _nothing() -> tuple[TaskSnapshot, ...]:
+    return ()
+
+
+async def _or(call: Awaitable[T], missing: T) -> T:
+    try:
+        return await call
+    except AirflowRefused:
+        return missing
+
+
+async def _upstream(
+    airflow: AirflowGateway, ref: TaskRef, infos: tuple[TaskInfo, ...]
+) -> tuple[UpstreamTask, ...]:
+    names = [info.task_id for info in infos if ref.task_id in info.downstream]
+    if not names:
+        return ()
+    tasks = await _or(airflow.run_tasks(ref.dag_id, ref.run_id), ())
+    found = []
+    for one in tasks:
+        if one.task.task_id in names:
+            report = await _or(read_report(airflow, one.task), None)
+            returned = await _or(airflow.xcom(one.task, "return_value"), None)
+            count = returned if isinstance(returned, int | float) else None
+            found.append(
+                UpstreamTask(task_id=one.task.task_id, state=one.state, report=report, returned=count)
+            )
+    return tuple(found)
+
+
+async def _import_failure(airflow: AirflowGateway, dag: DagInfo) -> str:
+    failures = await _or(airflow.import_failures(), ())
+    name = dag.fileloc.rsplit("/", 1)[-1]
+    return next((one.stacktrace for one in failures if one.filename.rsplit("/", 1)[-1] == name), "")

@@ -1,0 +1,144 @@
+"""Decides from Airflow and from the data, not from hope, whether a fix helped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from pydantic import Field
+
+from graph.domain import Check, DataReport, DomainType, Outcome, TaskInfo, TaskRef, TaskSnapshot, Verification
+from tools.gateway import AirflowGateway
+from tools.reports import read_report
+
+GOOD_RUNS = 5  # fewer say nothing about what is usual
+BAND = 3.0  # median absolute deviations, as is usual for outliers
+SLACK = 0.01  # of the median, when past runs never varied at all
+HELD_BACK = frozenset({"failed", "upstream_failed"})
+
+
+class World(DomainType):
+    """What verification looks at: the run's tasks, their reports, and the row counts of good runs before."""
+
+    task: TaskSnapshot
+    run_state: str = ""
+    downstream: tuple[TaskSnapshot, ...] = ()
+    reports: dict[str, DataReport] = Field(default_factory=dict)
+    past_rows: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+
+
+def downstream_of(task_id: str, tasks: Sequence[TaskInfo]) -> frozenset[str]:
+    """Every task that comes after this one, however far."""
+    children = {info.task_id: info.downstream for info in tasks}
+    found: set[str] = set()
+    todo = [task_id]
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            if child not in found:
+                found.add(child)
+                todo.append(child)
+    return frozenset(found)
+
+
+async def look(airflow: AirflowGateway, task: TaskRef) -> World:
+    """Read the run; the data only when the run's tasks have come to rest and succeeded."""
+    now, tasks, infos = await asyncio.gather(
+        airflow.task(task), airflow.run_tasks(task.dag_id, task.run_id), airflow.dag_tasks(task.dag_id)
+    )
+    after = downstream_of(task.task_id, infos)
+    downstream = tuple(one for one in tasks if one.task.task_id in after)
+    world = World(task=now, downstream=downstream)
+    if now.state != "success" or not all(one.final for one in downstream):
+        return world
+    run = await airflow.run(task.dag_id, task.run_id)
+    reports: dict[str, DataReport] = Field(default_factory=dict)
+    for one in (now, *downstream):
+        if one.state == "success" and (report := await read_report(airflow, one.task)) is not None:
+            reports[one.task.task_id] = report
+    past = {name: await past_rows(airflow, task, name) for name in reports}
+    return world.model_copy(update={"run_state": run.state, "reports": reports, "past_rows": past})
+
+
+async def past_rows(airflow: AirflowGateway, task: TaskRef, task_id: str) -> tuple[int, ...]:
+    """Rows accounted for by the last good runs of one task of this DAG, this run left out."""
+    history = await airflow.history(task.dag_id, task_id, limit=2 * GOOD_RUNS)
+    good = [one.task for one in history if one.state == "success" and one.task.run_id != task.run_id]
+    reports = await asyncio.gather(*(read_report(airflow, one) for one in good))
+    rows = (accounted(report) for report in reports if report is not None)
+    return tuple(count for count in rows if count is not None)
+
+
+def accounted(report: DataReport) -> int | None:
+    """Rows that went out or were set aside on purpose."""
+    if report.rows_out is None:
+        return None
+    return report.rows_out + (report.rows_quarantined or 0)
+
+
+def judge(world: World, *, try_before: int, changed_settings: bool) -> Verification:
+    """The outcome, with every check that led to it; outcome None while the run is still moving."""
+    task = world.task
+    checks = [_task_check(task, try_before)]
+    if not task.final or task.try_number <= try_before:
+        return Verification(outcome=None, checks=tuple(checks))
+    if task.state != "success":
+        return Verification(outcome=Outcome.NOT_HEALED, checks=tuple(checks))
+    if not all(one.final for one in world.downstream):
+        return Verification(outcome=None, checks=tuple(checks))
+    checks.append(_downstream_check(world.downstream))
+    data = [check for name in sorted(world.reports) for check in _data_checks(name, world)]
+    checks += data
+    if not checks[1].ok:
+        # What we changed may have broken the next task; a plain re-run cannot have.
+        outcome = Outcome.NOT_HEALED if changed_settings else Outcome.RECOVERED_UNVERIFIED
+    elif any(check.ok is False for check in data):
+        outcome = Outcome.NOT_HEALED
+    elif not any(check.ok for check in data):
+        checks.append(Check(name="data", ok=None, detail="the pipeline reports nothing about its data"))
+        outcome = Outcome.RECOVERED_UNVERIFIED
+    else:
+        outcome = Outcome.HEALED
+    return Verification(outcome=outcome, checks=tuple(checks))
+
+
+def _task_check(task: TaskSnapshot, try_before: int) -> Check:
+    fresh = task.try_number > try_before
+    ok = None if not task.final or not fresh else task.state == "success"
+    return Check(name="task", ok=ok, detail=f"{task.state} on try {task.try_number} (failed on {try_before})")
+
+
+def _downstream_check(downstream: Sequence[TaskSnapshot]) -> Check:
+    held = sorted(one.task.task_id for one in downstream if one.state in HELD_BACK)
+    detail = f"held back: {', '.join(held)}" if held else f"{len(downstream)} tasks after it are done"
+    return Check(name="downstream", ok=not held, detail=detail)
+
+
+def _data_checks(name: str, world: World) -> list[Check]:
+    report = world.reports[name]
+    checks = []
+    if report.satisfied is not None:
+        words = "satisfied" if report.satisfied else f"{len(report.problems)} problems"
+        checks.append(Check(name=f"contract of {name}", ok=report.satisfied, detail=words))
+    if report.rows_quarantined and report.quarantine_limit is not None:
+        within = report.rows_quarantined <= report.quarantine_limit
+        words = f"{report.rows_quarantined} rows set aside, limit {report.quarantine_limit}"
+        checks.append(Check(name=f"quarantine of {name}", ok=within, detail=words))
+    rows = accounted(report)
+    if rows is not None:
+        checks.append(_rows_check(name, rows, report.rows_expected, world.past_rows))
+    return checks
+
+
+def _rows_check(name: str, rows: int, expected: int | None, past: Mapping[str, Sequence[int]]) -> Check:
+    usual = past.get(name, ())
+    if len(usual) >= GOOD_RUNS:
+        centre = median(usual)
+        spread = max(BAND * median(abs(one - centre) for one in usual), SLACK * centre)
+        within = abs(rows - centre) <= spread
+        detail = f"{rows} rows, usual {centre:g} ± {spread:g} ({len(usual)} good runs)"
+        # A run that declares its own count may be right to differ from the past.
+        return Check(name=f"rows of {name}", ok=within or rows == expected, detail=detail)
+    if expected is not None:
+        return Check(name=f"rows of {name}", ok=rows == expected, detail=f"{rows} rows, {expected} declared")
+    return Check(name=f"rows of {name}", ok=None, detail=f"{rows} rows, nothing to compare with")
