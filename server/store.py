@@ -43,8 +43,11 @@ def open_key(airflow: str, task: TaskRef) -> str:
 def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
     """INSERT that does nothing when the row is there already, in the engine's dialect."""
     if engine.dialect.name == "sqlite":
-        return sqlite.insert(table).values(**values).on_conflict_do_nothing()
-    return postgresql.insert(table).values(**values).on_conflict_do_nothing()
+        insertion: Insert = sqlite.insert(table).values(**values).on_conflict_do_nothing()
+    else:
+        insertion = postgresql.insert(table).values(**values).on_conflict_do_nothing()
+    # Without it SQLAlchemy does not say how many rows an INSERT added.
+    return insertion.execution_options(preserve_rowcount=True)
 
 
 class IncidentStore:

@@ -1,4 +1,4 @@
-"""Secrets known by the name beside them: `password=…`, `"apiKey": "…"`, `--token …`, `IDENTIFIED BY '…'`."""
+"""Secrets known by the name beside them: `password=…`, `"apiKey": "…"`, `--token …`."""
 
 from __future__ import annotations
 
@@ -6,122 +6,164 @@ import re
 
 from tools.redaction_rules import Match, Rule, compiled, is_placeholder, masked
 
-#: kind -> names that end in it. The first kind whose name fits gives the placeholder its type.
+#: kind -> names that end in it (`_?` also stands for a space or a hyphen). The first that fits types the value.
 KEY_KINDS: dict[str, bytes] = {
     "passphrase": rb"pass_?phrase|passcode",
-    "password": rb"pass_?word|passwd|passwort|pwd|(?:\b|[_.-]|db|smtp|mail|user|root|admin|ftp|ldap)pass|pass_?wd|\bpw"
-    rb"|contrase(?:n|\xc3\xb1)a|mot_?de_?passe|kennwort",
+    "password": rb"pass_?word|passwd|passwort|pwd|pass_?wd|\bpw|contrase(?:n|\xc3\xb1)a|mot_?de_?passe|kennwort"
+    rb"|(?:\b|[_.-]|db|smtp|mail|user|root|admin|ftp|ldap)pass",
     "aws-secret-key": rb"aws_?secret(?:_?access)?_?key|secret_?access_?key",
     "aws-session-token": rb"aws_?(?:session|security)_?token|x-amz-security-token",
     "azure-account-key": rb"account_?key|storage_?key|shared_?access_?key",
     "azure-sas-token": rb"sas_?token|shared_?access_?signature",
-    "client-secret": rb"client_?secret|consumer_?secret|app_?secret|oauth_?secret",
-    "webhook-secret": rb"webhook_?secret|webhook_?token|signing_?secret",
-    "private-key": rb"private_?key(?:_?id|_?content|_?data|_?b64|_?base64)?|ssh_?key|client-key-data|rsa_?key|pem_?key",
+    "client-secret": rb"(?:client|consumer|app|oauth)_?secret",
+    "webhook-secret": rb"webhook_?(?:secret|token)|signing_?secret",
+    "private-key": rb"private_?key(?:_?id|_?content|_?data)?|(?:ssh|rsa|pem)_?key|client-key-data",
     "fernet-key": rb"fernet_?key",
-    "encryption-key": rb"(?:encryption|crypt(?:o|er)?|cipher|aes|hmac|signing|master|session|secret|jwt)_?key",
-    "api-key": rb"api_?key|app(?:lication)?_?key|auth_?key|access_?key|service_?key|subscription_?key|integration_?key"
-    rb"|license_?key|ingest(?:ion)?_?key|write_?key|consumer_?key|deploy_?key|functions_?key|shared_?key|dd-api-key",
-    "access-token": rb"access_?token|auth_?token|id_?token|bearer_?token|oauth_?token|security_?token|session_?token",
+    "encryption-key": rb"(?:encryption|crypto|cipher|aes|hmac|signing|master|session|secret|jwt)_?key",
+    "api-key": rb"(?:api|app|application|auth|access|service|subscription|integration|license|ingestion|write"
+    rb"|consumer|deploy|functions|shared)_?key",
+    "access-token": rb"(?:access|auth|id|bearer|oauth|security|session)_?token",
     "refresh-token": rb"refresh_?token",
+    "authorization": rb"authorization",
     "token": rb"token|jwt|bearer",
-    "credential": rb"credentials?|\b_auth|secret_?id|role_?secret",
-    "cookie": rb"session_?cookie|set-cookie|cookie",
-    "one-time-code": rb"otp_?(?:code|secret|seed)?|totp_?(?:secret|seed)?|mfa_?code|verification_?code|\bpin_?code",
+    "credential": rb"credentials?|\b_auth|secret_?id",
+    "cookie": rb"cookie",
+    "one-time-code": rb"\b[th]?otp(?:_?(?:code|secret|seed))?|mfa_?code|verification_?code|\bpin_?code",
     "secret": rb"secrets?(?:_?(?:value|string))?",
-    # personal data, by the name of the column
+    # personal data, by the name of the field
     "ssn": rb"\bssn|social_?security(?:_?(?:no|number))?|tax_?id_?number",
-    "card-number": rb"credit_?card(?:_?(?:no|number))?|card_?(?:no|number)|\bpan|cvv2?|cvc2?",
-    "iban": rb"\biban|bank_?account(?:_?(?:no|number))?|account_?number",
-    "phone": rb"phone(?:_?(?:no|number))?|\bmobile|telephone",
+    "card-number": rb"credit_?card(?:_?(?:no|number))?|card_?(?:no|number)|\bcv[vc]2?",
+    "iban": rb"\biban|bank_?account(?:_?(?:no|number))?",
+    "phone": rb"phone(?:_?(?:no|number))?|\bmobile_?(?:no|number)|telephone",
     "birth-date": rb"date_?of_?birth|birth_?date|birthday|\bdob",
-    "passport": rb"passport(?:_?(?:no|number))?|drivers?_?licen[cs]e(?:_?(?:no|number))?|national_?id",
+    "identity-number": rb"passport(?:_?(?:no|number))|driv(?:ers?|ing)_?licen[cs]e(?:_?(?:no|number))|national_?id",
 }
 
-_WORDS = b"(?:" + b"|".join(KEY_KINDS.values()).replace(b"_?", b"[ _-]?") + b")"
-_SUFFIX = rb"(?:[_.-]?(?:\d{1,3}|value|hash|enc|plain|prod|production|dev|test|staging|old|new|current|primary|secondary|b64|base64))?"
-_KEY = rb"[\w.-]*" + _WORDS + _SUFFIX
+
+def _spelled(source: bytes) -> bytes:
+    return source.replace(b"_?", b"[ _-]?")
+
+
+_WORDS = b"(?:" + b"|".join(_spelled(source) for source in KEY_KINDS.values()) + b")"
+_SUFFIX = rb"(?:[_.-]?(?:\d{1,3}|value|hash|enc|plain|prod|production|dev|test|staging|old|new|b64|base64))?"
 _QUOTED = rb"\"(?:[^\"\\\n\r]|\\.)*\"?|'(?:[^'\\\n\r]|\\.)*'?|`[^`\n\r]*`?"
 _ESCAPED = rb"\\+\"[^\"\\\n\r]*(?:\\+\")?|\\+'[^'\\\n\r]*(?:\\+')?|&quot;[^&\s]*(?:&quot;)?"
-_BARE = rb"[^\s\"'`<>\x00-\x20\x7f][^\s\"'`<>\x00-\x20\x7f]*"
-_VALUE = b"(" + _ESCAPED + b"|[A-Za-z]{1,2}(?:" + _QUOTED + b")|" + _QUOTED + b"|" + _BARE + b")"
-_SEPARATOR = rb"(?:\\*[\"'`]|&quot;)?\]?[ \t]{0,16}(?:=>|:=|[=:]|%3[AaDd])[ \t]{0,8}"
+_BARE = rb"[^\s\"'`<>\x00-\x20\x7f]+"
+_VALUE = b"(" + _ESCAPED + b"|[A-Za-z]{0,2}(?:" + _QUOTED + b")|" + _BARE + b")"
+_SEPARATOR = rb"(?:\\*[\"'`]|&quot;)?\]?[ \t]*(?:=>|:=|[=:]|%3[AaDd])[ \t]*"
 
-_PAIR = compiled(rb"(?i)(" + _KEY + rb")(" + _SEPARATOR + rb")" + _VALUE)
+_SCHEME = rb"(?:(?:Basic|Bearer|Digest|Token|ApiKey|Key|Negotiate|NTLM|Splunk|GenieKey|OAuth|SSWS|SharedKey)[ \t]+)?"
+_PAIR = compiled(rb"(?i)([\w.-]*" + _WORDS + _SUFFIX + rb")(" + _SEPARATOR + rb")" + _VALUE)
 _PAIR_TRIGGER = rb"(?i:" + _WORDS + _SUFFIX + _SEPARATOR + rb"[^\s=])"
+_FLAG = compiled(rb"(?i)(\s--?[\w-]*" + _WORDS + _SUFFIX + rb")((?:[\"'],)?[ \t]+)" + _VALUE)
+_FLAG_TRIGGER = rb"(?i:\s--?[\w-]*" + _WORDS + _SUFFIX + rb"(?:[\"'],)?[ \t]+[^\s-])"
 
-#: Names that end in a secret word and hold none: paging cursors, names of things, limits.
+_KEY_PATTERNS = tuple(
+    (kind, compiled(rb"(?i)(?:" + _spelled(source) + rb")" + _SUFFIX + rb"$"))
+    for kind, source in KEY_KINDS.items()
+)
+
+# Names that end in a secret word and hold none: paging cursors, parser talk, the working directory.
 _PLAIN_KEY = re.compile(
-    rb"(?i)(?:page|continuation|continue|next|sync|resume|cursor|scroll|delta|pagination|invalid|unexpected|expected"
-    rb"|max|min|eos|bos|pad|unk|mask|stop|prompt|completion|input|output|total|special|client_?request|idempotency"
-    rb"|cancellation|unknown|missing|no|bad|next_?page|pre|post|compass|by)[ _-]?(?:token|pass|secret|pin)s?$"
-    rb"|^(?:old)?pwd$|bypass$|compass$"
+    rb"(?i)(?:page|continuation|continue|next|sync|resume|cursor|scroll|delta|invalid|unexpected|expected|eos|bos"
+    rb"|max|min|pad|unk|mask|stop|prompt|completion|input|output|total|special|request|idempotency|cancellation"
+    rb"|unknown|missing|bad|by|com|tres)[ _-]?(?:token|pass|secret|pin|key)s?$|^(?:old)?pwd$"
 )
 _CODE = re.compile(
-    rb"(?:None|True|False|null|nil|undefined|NULL|true|false|str|bytes|int|bool|string|float|object|Any|SecretStr)\b[\[\],:)};|]*$"
+    rb"(?:None|True|False|null|nil|undefined|NULL|true|false|str|bytes|int|bool|string|float|object|Any|SecretStr)"
+    rb"(?:[^\w]|$)"
     rb"|(?:Optional|Union|Annotated|Literal|list|dict|tuple|type|Secret)\["
-    rb"|(?:self|cls|conn|os|settings|config|cfg|args|kwargs|params|request|env|hook|ctx|context|opts|options|this)[.\[]"
-    rb"|[A-Za-z_][\w.]*\((?:.*)$"
-    rb"|[a-z_]+(?:\.[a-z_]+)+[,;:)\]}]*$"
-    rb"|\$[\{(]?[A-Za-z_]|\{\{|\{[\w.!:]*\}|%\(|%[sdrv]|<[\w -]*>?$|\?|:[a-z_]+$|=|\[\]|\{\}|\.\.\.|\(\)"
-    rb"|[\W_]*$"
+    rb"|(?:self|cls|conn|os|settings|config|cfg|args|kwargs|params|request|env|hook|context|options|this)[.\[]"
+    rb"|[A-Za-z_][\w.]*\(|[a-z_]+(?:\.[a-z_]+)+[,;:)\]}]*$"
+    rb"|\$[\{(]?[A-Za-z_]|\{\{|\{[\w.!:]*\}|%\(|%[sdrv]|\?|:[a-z_]+$|[=\[({&|]|[\W_]+$"
 )
-_PATH = re.compile(rb"(?:~|\.{0,2})(?:/[a-z_.-][a-z0-9_.-]*){2,}/?$|[\w./-]+\.(?:pem|key|json|ya?ml|crt|p12|txt|env|py|sql)$")
-_PROSE = re.compile(rb"[A-Za-z]+[.,;:!?)]*$")
-_END_OF_BARE = re.compile(rb"[;&,|](?=[\w.\"'\\ -]+[=:])|\\[nrt\"']|%26|%3B|[;,)}\]\\]+$")
+_PATH = re.compile(rb"(?:~|\.{0,2})(?:/[a-z_.-][a-z0-9_.-]*){2,}/?$|[\w./-]+\.(?:pem|key|json|ya?ml|crt|p12|env|py)$")
+_WORD = re.compile(rb"[A-Za-z]+[.,;:!?)]*$")
+_NEXT_PAIR = re.compile(rb"[;&,|](?=[\w.\"'\\-]+[=:])|\\[nrt\"']|%26|%3B")
+_QUOTE = re.compile(rb"[A-Za-z]{0,2}(\\*[\"']|`|&quot;)")
+_CLOSERS = b";,)}]\\"
+_PROSE = frozenset(
+    b"is was are has had not or and must flag option argument required cannot should will for from in of on to "
+    b"the a an with failed missing invalid expired file".split()
+)
 
 
 def key_kind(key: bytes) -> str | None:
     """The kind of secret a name announces, or None."""
     if _PLAIN_KEY.search(key):
         return None
-    for kind, pattern in _KEY_PATTERNS:
-        if pattern.search(key) is not None:
-            return kind
-    return None
-
-
-_KEY_PATTERNS = tuple(
-    (kind, compiled(rb"(?i)(?:" + source.replace(b"_?", b"[ _-]?") + rb")" + _SUFFIX + rb"$"))
-    for kind, source in KEY_KINDS.items()
-)
-
-
-def value_masked(kind: str, value: bytes) -> bytes:
-    """A value without its secret; its quotes, and what a scheme like `Bearer` says, stay."""
-    head, inner, tail = unquoted(value)
-    if len(inner) < 3 or is_placeholder(inner) or not inner.strip(b"*xX.-"):
-        return value
-    return head + masked(kind, inner) + tail
+    return next((kind for kind, pattern in _KEY_PATTERNS if pattern.search(key) is not None), None)
 
 
 def unquoted(value: bytes) -> tuple[bytes, bytes, bytes]:
     """Opening quote, what is inside, closing quote."""
-    found = _QUOTES.match(value)
+    found = _QUOTE.match(value)
     if found is None:
         return b"", value, b""
-    head, closing = found.group(0), found.group("quote")
+    head, closing = found.group(0), found.group(1)
     inner = value[len(head) :]
     if inner.endswith(closing):
         return head, inner[: len(inner) - len(closing)], closing
     return head, inner, b""
 
 
-_QUOTES = re.compile(rb"[A-Za-z]{0,2}(?P<quote>\\*[\"']|`|&quot;)")
-
-
 def _replace_pair(match: Match) -> bytes:
     key, separator, value = match.group(1), match.group(2), match.group(3)
-    whole = match.group()
     kind = key_kind(key)
     if kind is None:
-        return whole
-    if _QUOTES.match(value):
-        return whole[: -len(value)] + value_masked(kind, value) if _secret_like(value) else whole
-    end = _END_OF_BARE.search(value, 1)
-    bare, rest = (value[: end.start()], value[end.start() :]) if end else (value, b"")
-    if len(bare) < 3 or _CODE.match(value) or _PATH.match(bare) or bare.lower() == key.lower():
-        return whole
-    if _is_number(bare) or is_placeholder(bare):
-        return whole
-    return key + separator + value_masked(kind, bare) + rest
+        return match.group()
+    head, inner, tail = unquoted(value)
+    if head:
+        return key + separator + head + _hidden(kind, inner) + tail
+    secret, rest = _bare_parts(value)
+    if _is_code(key, separator, value, secret) or _is_prose(separator, secret, match.string[match.end() :]):
+        return match.group()
+    return key + separator + _hidden(kind, secret) + rest
+
+
+def _replace_flag(match: Match) -> bytes:
+    key, separator, value = match.group(1), match.group(2), match.group(3)
+    kind = key_kind(key)
+    head, inner, tail = unquoted(value)
+    if not head:
+        inner, tail = _bare_parts(value)
+    if kind is None or inner.startswith(b"-") or inner.lower() in _PROSE or (not head and _CODE.match(inner)):
+        return match.group()
+    return key + separator + head + _hidden(kind, inner) + tail
+
+
+def _hidden(kind: str, secret: bytes) -> bytes:
+    """The placeholder, unless nothing is there to hide: masked by Airflow already, too short, a template."""
+    if len(secret) < 3 or is_placeholder(secret) or not secret.strip(b"*xX.-") or secret.startswith(b"{{"):
+        return secret
+    return masked(kind, secret)
+
+
+def _bare_parts(value: bytes) -> tuple[bytes, bytes]:
+    """An unquoted value ends where the next pair begins, or before closing brackets at its end."""
+    found = _NEXT_PAIR.search(value, 1)
+    secret = value[: found.start()] if found else value
+    stripped = secret.rstrip(_CLOSERS)
+    if is_placeholder(stripped + b"]"):
+        stripped += b"]"
+    return stripped, value[len(stripped) :]
+
+
+def _is_code(key: bytes, separator: bytes, value: bytes, secret: bytes) -> bool:
+    if is_placeholder(secret):
+        return True
+    if secret.isdigit() and len(secret) < 4:
+        return True
+    same_name = secret.lower().strip(b"_") in key.lower()
+    return same_name or bool(_PATH.match(secret)) or (bool(_CODE.match(value)) and b"{" not in value[:1] * 0)
+
+
+def _is_prose(separator: bytes, secret: bytes, following: bytes) -> bool:
+    """`Invalid token: unexpected end` tells a story; `token: abcdef` at the end of a line holds one."""
+    if not separator.strip().endswith(b":") or not _WORD.match(secret):
+        return False
+    return following.lstrip(b" \t")[:1].isalpha() or secret.lower() in _PROSE
+
+
+PAIRS = Rule("pairs", _PAIR, _replace_pair, _PAIR_TRIGGER)
+FLAGS = Rule("flags", _FLAG, _replace_flag, _FLAG_TRIGGER)

@@ -1,8 +1,8 @@
 """The shape of a redaction rule, and the placeholders that rules leave behind.
 
 Rules work on UTF-8 bytes with google-re2 in Latin-1 mode: linear in the text whatever a stranger wrote, and
-twice as fast as on characters. Two conventions keep multi-byte characters whole: a negated class is never
-cut off by a repetition count, and what a rule matches begins and ends beside an ASCII character.
+faster than on characters. A convention keeps multi-byte characters whole: a class that holds non-ASCII bytes
+is never cut off by a repetition count.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from typing import Protocol
 
 import re2
 
-#: What no single-line value may hold. Non-ASCII line breaks are put back by `masked`.
-NOT_SPACE = rb"[^\s\x00-\x20\x7f]"
-
 _PLACEHOLDER = re.compile(rb"\[[a-z][a-z0-9]*(?:-[a-z0-9]+)*\]")
 _BREAKS = re.compile(rb"\r\n|[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]")
 
@@ -24,9 +21,11 @@ _BREAKS = re.compile(rb"\r\n|[\n\r\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9]
 class Match(Protocol):
     """What a rule reads of a match."""
 
-    def group(self, index: int | str = 0, /) -> bytes: ...
-    def start(self, group: int | str = 0, /) -> int: ...
-    def end(self, group: int | str = 0, /) -> int: ...
+    @property
+    def string(self) -> bytes: ...
+    def group(self, index: int = 0, /) -> bytes: ...
+    def start(self, group: int = 0, /) -> int: ...
+    def end(self, group: int = 0, /) -> int: ...
 
 
 class Pattern(Protocol):
@@ -57,7 +56,7 @@ def compiled(source: bytes, *, captures: bool = True) -> Pattern:
     options.encoding = re2.Options.Encoding.LATIN1
     options.never_capture = not captures
     # The joined patterns have many alternatives; with the default 8 MiB RE2 falls back to its slow engine.
-    options.max_mem = 256 << 20
+    options.max_mem = 128 << 20
     options.log_errors = False
     pattern: Pattern = re2.compile(source, options)
     return pattern
@@ -73,3 +72,16 @@ def masked(kind: str, value: bytes) -> bytes:
     if is_placeholder(value):
         return value
     return b"[" + kind.encode() + b"]" + b"".join(_BREAKS.findall(value))
+
+
+def phrase(kind: str, source: bytes, *, fits: Callable[[bytes], bool] | None = None) -> Rule:
+    """A rule whose first group is the secret; what stands around it is kept."""
+
+    def replace(match: Match) -> bytes:
+        whole, secret = match.group(), match.group(1)
+        if not secret or is_placeholder(secret) or (fits is not None and not fits(secret)):
+            return whole
+        begin = match.start(1) - match.start()
+        return whole[:begin] + masked(kind, secret) + whole[begin + len(secret) :]
+
+    return Rule(kind, compiled(source), replace, source)

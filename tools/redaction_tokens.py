@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tools.redaction_rules import Match, Rule, compiled, masked
 
 #: kind -> pattern. A leading group is kept: it names the host or the scheme.
@@ -110,7 +112,7 @@ TOKEN_KINDS: dict[str, bytes] = {
     "ldap-password-hash": rb"\{(?:SSHA|SHA|SMD5|CRYPT)\d*\}[A-Za-z0-9+/=$.]{16,}",
 }
 
-_KEEP_HEAD = frozenset(kind for kind, source in TOKEN_KINDS.items() if source.startswith((b"(h", b"(d", b"(\\")))
+_KEEP_HEAD = frozenset(kind for kind, source in TOKEN_KINDS.items() if re.match(rb"\((?!\?)", source))
 _EACH = tuple((kind, compiled(source)) for kind, source in TOKEN_KINDS.items())
 
 

@@ -71,6 +71,7 @@ SPOOL_MAX_BYTES = 8_000_000
 SPOOL_MAX_AGE = 86_400.0  # seconds; by then the poll has found the failure
 ERROR_MAX = 500  # characters
 STACKTRACE_MAX = 8000  # characters
+FAILED_TASKS_MAX = 50  # per run; the poll finds the others
 REFUSED_FOR_GOOD = frozenset({400, 404, 410, 413, 422})
 ALREADY_THERE = 409
 
@@ -251,9 +252,8 @@ def deliver_backlog(config: Config, spool: Spool) -> bool:
     return True
 
 
-def _work(config: Config, spool: Spool, path: Path | None, *, stay: bool) -> None:
-    delivered = path is None or deliver(config, spool, path)
-    if delivered and deliver_backlog(config, spool):
+def _work(config: Config, spool: Spool, paths: list[Path], *, stay: bool) -> None:
+    if all(deliver(config, spool, path) for path in paths) and deliver_backlog(config, spool):
         return
     for delay in REDELIVERY_DELAYS if stay else ():
         time.sleep(delay)
@@ -261,8 +261,8 @@ def _work(config: Config, spool: Spool, path: Path | None, *, stay: bool) -> Non
             return
 
 
-def send(event: dict[str, Any] | None, *, stay: bool = False) -> None:
-    """Spool an event and send it with what waits there; None only sends what waits. Never raises.
+def send(*events: dict[str, Any], stay: bool = False) -> None:
+    """Spool these events and send them with what waits there. Never raises.
 
     `stay` is for processes that live on (scheduler, API server): nothing is waited for. The thread lives only
     as long as something waits to be sent, so the scheduler normally forks without it.
@@ -272,16 +272,11 @@ def send(event: dict[str, Any] | None, *, stay: bool = False) -> None:
         if config is None:
             return
         spool = Spool(config.spool)
-        path = None
-        if event is not None:
-            event["airflow"] = config.airflow_id
-            path = spool.put(uuid.uuid4().hex, event)
-        elif not spool.files():
-            return
-        if spool.is_slow():
+        paths = [spool.put(uuid.uuid4().hex, {**event, "airflow": config.airflow_id}) for event in events]
+        if not (paths or spool.files()) or spool.is_slow():
             return
         thread = threading.Thread(
-            target=_work, args=(config, spool, path), kwargs={"stay": stay}, name="airmedic", daemon=True
+            target=_work, args=(config, spool, paths), kwargs={"stay": stay}, name="airmedic", daemon=True
         )
         thread.start()
         if not stay:
@@ -289,7 +284,7 @@ def send(event: dict[str, Any] | None, *, stay: bool = False) -> None:
             thread.join(HOOK_WAIT)
             if thread.is_alive():
                 spool.mark_slow()
-    except Exception:
+    except Exception:  # whatever is wrong here must not reach a task or the scheduler
         log.warning("airmedic event not sent", exc_info=True)
 
 
@@ -331,15 +326,28 @@ def describe(event: str, task_instance: Any, error: object = None) -> dict[str, 
     }
 
 
-def _report(event: str, task_instance: Any, error: object = None) -> None:
+def _report(event: str, *task_instances: Any, error: object = None) -> None:
     try:
-        described = describe(event, task_instance, error)
+        described = [describe(event, task_instance, error) for task_instance in task_instances]
         # Only a worker holds Airflow 3's runtime form; the ORM form is the scheduler's or API server's there.
-        stay = not type(task_instance).__name__.startswith("Runtime") and not _is_airflow_2()
-    except Exception:
+        runtime = any(type(one).__name__.startswith("Runtime") for one in task_instances)
+        stay = not runtime and not _is_airflow_2()
+    except Exception:  # as in `send`
         log.warning("airmedic could not describe the task instance", exc_info=True)
         return
-    send(described, stay=stay)
+    send(*described, stay=stay)
+
+
+def _failed_tasks(dag_run: Any) -> list[Any]:
+    try:
+        from sqlalchemy.orm import object_session
+
+        # The run's own session: a new one would commit inside the scheduler's transaction.
+        session = object_session(dag_run)
+        return list(dag_run.get_task_instances(state=["failed"], session=session))[:FAILED_TASKS_MAX]
+    except Exception:  # as in `send`
+        log.warning("airmedic could not list the run's failed tasks", exc_info=True)
+        return []
 
 
 def _is_airflow_2() -> bool:
@@ -361,7 +369,17 @@ class _CommonHooks:
         if (getattr(task_instance, "try_number", 0) or 0) > 1:
             _report("task_instance_recovered", task_instance)
         else:
-            send(None)
+            send()
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: Any) -> None:
+        """Tells again what failed in the run, and for the first time of tasks that no hook fired for.
+
+        A process killed on its last try and a task stuck in the queue are such; the receiver knows repeats.
+        """
+        failed = _failed_tasks(dag_run)
+        if failed:
+            _report("task_instance_failed", *failed)
 
     @hookimpl
     def on_new_dag_import_error(self, filename: str, stacktrace: str) -> None:
@@ -378,7 +396,7 @@ class ListenerWithError(_CommonHooks):
     @hookimpl
     def on_task_instance_failed(self, task_instance: Any, error: object) -> None:
         """A try failed; fires for tries that Airflow will repeat, too."""
-        _report("task_instance_failed", task_instance, error)
+        _report("task_instance_failed", task_instance, error=error)
 
 
 class ListenerWithoutError(_CommonHooks):
@@ -413,7 +431,7 @@ def on_failure_callback(context: dict[str, Any]) -> None:
     """`default_args={"on_failure_callback": on_failure_callback}` reports this DAG's final failures."""
     task_instance = context.get("task_instance") or context.get("ti")
     if task_instance is not None:
-        _report("task_instance_failed", task_instance, context.get("exception"))
+        _report("task_instance_failed", task_instance, error=context.get("exception"))
 
 
 class AirmedicNotifier(BaseNotifier):  # type: ignore[misc]

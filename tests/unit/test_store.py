@@ -1,0 +1,185 @@
+"""The store's promises, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from graph.domain import Answer, AnswerKind, Door, Outcome, Status
+from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
+from server.record import Lease
+from server.store import LEASE, IncidentStore
+from tests.factories import Clock, make_failure, make_snapshot
+
+APPROVE = Answer(kind=AnswerKind.APPROVE, by="ada")
+
+
+async def open_one(store: IncidentStore, **task: object) -> int:
+    await store.accept([make_failure(**task)], door=Door.LISTENER)
+    (occurrence,) = await store.new_occurrences()
+    incident_id, created = await store.open_incident(occurrence, make_snapshot())
+    assert created
+    return incident_id
+
+
+async def ask(store: IncidentStore, lease: Lease, clock: Clock, *, seconds: float = 60) -> int:
+    until = clock() + (LEASE * seconds) / LEASE.total_seconds()
+    record = await store.incident(lease.incident_id)
+    version = record.version + 1
+    waiting = Status.WAITING_DECISION.value
+    await store.settle(lease, wake_at=until, status=waiting, expires_at=until, version=version)
+    return version
+
+
+async def test_the_same_failure_through_two_doors_is_one_occurrence(store: IncidentStore) -> None:
+    failure = make_failure()
+
+    assert await store.accept([failure], door=Door.LISTENER, error="boom") == 1
+    assert await store.accept([failure], door=Door.POLL) == 0
+
+    (occurrence,) = await store.new_occurrences()
+    assert (occurrence.door, occurrence.error) == (Door.LISTENER, "boom")
+
+
+async def test_a_repeated_delivery_stores_nothing(store: IncidentStore) -> None:
+    assert await store.accept([make_failure()], door=Door.LISTENER, delivery="msg_1") == 1
+    assert await store.accept([make_failure(try_number=2)], door=Door.LISTENER, delivery="msg_1") == 0
+    assert len(await store.new_occurrences()) == 1
+
+
+async def test_a_second_failure_joins_the_open_incident(store: IncidentStore) -> None:
+    first = await open_one(store)
+    await store.accept([make_failure(try_number=2)], door=Door.LISTENER)
+    (occurrence,) = await store.new_occurrences()
+
+    assert await store.open_incident(occurrence, make_snapshot()) == (first, False)
+    assert len((await store.detail(first)).occurrences) == 2
+
+
+async def test_a_closed_incident_is_not_joined(store: IncidentStore, clock: Clock) -> None:
+    first = await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    closed = {"status": "closed", "outcome": "healed", "open_key": None}
+    await store.settle(lease, wake_at=None, **closed)
+    await store.accept([make_failure(try_number=2)], door=Door.POLL)
+    (occurrence,) = await store.new_occurrences()
+
+    second, created = await store.open_incident(occurrence, make_snapshot())
+
+    assert created
+    assert second != first
+    assert await store.outcomes() == {Outcome.HEALED: 1}
+
+
+async def test_one_incident_is_claimed_by_one_worker(store: IncidentStore) -> None:
+    await open_one(store)
+
+    claims = await asyncio.gather(*(store.claim_due(owner=f"w{n}", limit=5) for n in range(6)))
+
+    assert sum(len(leases) for leases in claims) == 1
+
+
+async def test_a_worker_whose_lease_was_taken_over_changes_nothing(
+    store: IncidentStore, clock: Clock
+) -> None:
+    incident_id = await open_one(store)
+    (old,) = await store.claim_due(owner="old", limit=5)
+    clock.forward(LEASE.total_seconds() + 1)
+    (new,) = await store.claim_due(owner="new", limit=5)
+
+    with pytest.raises(LeaseLost):
+        await store.record(old, root_cause="code_error", events=[{"name": "diagnosed"}])
+
+    assert new.epoch == old.epoch + 1
+    assert (await store.incident(incident_id)).root_cause is None
+    assert await store.events(incident_id=incident_id) == []
+
+
+async def test_a_wake_up_while_driving_is_not_lost(store: IncidentStore, clock: Clock) -> None:
+    await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    clock.forward(1)
+    await store.wake({("orders", "manual__1")})
+    clock.forward(1)
+
+    await store.settle(lease, wake_at=clock() + LEASE, status=Status.WAITING_OUTCOME.value)
+
+    assert len(await store.claim_due(owner="a", limit=5)) == 1
+
+
+async def test_an_incident_sleeps_until_its_time(store: IncidentStore, clock: Clock) -> None:
+    await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    await store.settle(lease, wake_at=clock() + LEASE, status=Status.WAITING_TIMER.value)
+
+    assert await store.claim_due(owner="a", limit=5) == []
+    clock.forward(LEASE.total_seconds())
+    assert len(await store.claim_due(owner="a", limit=5)) == 1
+
+
+async def test_the_first_answer_wins(store: IncidentStore, clock: Clock) -> None:
+    incident_id = await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    version = await ask(store, lease, clock)
+
+    answers = await asyncio.gather(
+        *(store.answer(incident_id, version=version, answer=APPROVE) for _ in range(4)),
+        return_exceptions=True,
+    )
+
+    assert sum(isinstance(one, DecisionConflict) for one in answers) == 3
+    assert len(await store.claim_due(owner="a", limit=5)) == 1
+
+
+@pytest.mark.parametrize(
+    ("version_off", "seconds", "words"),
+    [
+        pytest.param(-1, 0, "moved on", id="another version"),
+        pytest.param(0, 61, "expired", id="too late"),
+    ],
+)
+async def test_an_answer_that_does_not_fit_is_refused(
+    store: IncidentStore, clock: Clock, version_off: int, seconds: float, words: str
+) -> None:
+    incident_id = await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    version = await ask(store, lease, clock)
+    clock.forward(seconds)
+
+    with pytest.raises(DecisionConflict, match=words):
+        await store.answer(incident_id, version=version + version_off, answer=APPROVE)
+
+
+async def test_a_withdrawn_question_takes_no_answer(store: IncidentStore, clock: Clock) -> None:
+    incident_id = await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    version = await ask(store, lease, clock)
+    await store.withdraw(incident_id, version=version, reason="the task runs again")
+
+    with pytest.raises(DecisionConflict):
+        await store.answer(incident_id, version=version, answer=APPROVE)
+
+    record = await store.incident(incident_id)
+    assert Answer.model_validate(record.answer).kind is AnswerKind.STALE
+
+
+async def test_unknown_incident(store: IncidentStore) -> None:
+    with pytest.raises(IncidentNotFound):
+        await store.answer(99, version=1, answer=APPROVE)
+
+
+async def test_a_log_is_stored_once_and_comes_back(store: IncidentStore) -> None:
+    text = "line one\nline two ☃\n" * 1000
+
+    assert await store.put_log(text) == (digest := await store.put_log(text))
+    assert await store.get_log(digest) == text
+    assert await store.get_log("nothing") is None
+
+
+async def test_remembered_values_are_replaced(store: IncidentStore) -> None:
+    await store.remember("k", {"n": 1})
+    await store.remember("k", {"n": 2})
+
+    assert await store.setting("k") == {"n": 2}
+    assert await store.setting("other") is None

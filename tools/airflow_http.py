@@ -1,0 +1,215 @@
+"""Requests to Airflow's REST API: tokens, time limits, retries, and the one edge where errors are translated.
+
+The generated client builds and sends each request (in threads of our own: an Airflow that hangs must not fill
+the threads everybody shares). Its answer models are not used: one unknown enum value would lose an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import urllib3
+from airflow_client.client.api_client import ApiClient
+from airflow_client.client.configuration import Configuration
+from airflow_client.client.exceptions import ApiException
+
+from graph.errors import (
+    AirflowDoubt,
+    AirflowError,
+    AirflowRefused,
+    AirflowUnreachable,
+    Conflict,
+    InvalidRequest,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+)
+from tools.airflow_auth import AIRFLOW_2, TokenSource
+from tools.redaction import redact
+
+T = TypeVar("T")
+Query = Sequence[tuple[str, str]]
+
+THREADS = 8  # requests at the same time
+READ_TRIES = 3
+FIRST_PAUSE = 0.2  # seconds before a read is tried again; doubles, jittered
+DETAIL = 300  # characters of Airflow's explanation that go into an error
+
+REFUSALS: dict[int, type[AirflowError]] = {
+    400: InvalidRequest,
+    401: NotAuthenticated,
+    403: NotPermitted,
+    404: NotFound,
+    409: Conflict,
+    422: InvalidRequest,
+    429: AirflowUnreachable,
+}
+
+# Raised before any byte of the request has left.
+NEVER_LEFT = (
+    urllib3.exceptions.NewConnectionError,  # also: the name does not resolve
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+    ssl.SSLCertVerificationError,
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, before it has a token."""
+
+    action: str  #: what it is for, in words: errors begin with it
+    method: str
+    path: str  #: with `{name}` for each of `names`
+    names: dict[str, str]
+    query: Query = ()
+    body: dict[str, Any] | None = None
+    write: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body) if self.body else None
+
+    @property
+    def detail(self) -> str:
+        """Airflow's explanation, shortened; empty when the body is not Airflow's JSON."""
+        try:
+            told = self.json()["detail"]
+        except (ValueError, KeyError, TypeError):
+            return ""
+        return redact(told if isinstance(told, str) else json.dumps(told))[:DETAIL]
+
+
+class AirflowHttp:
+    """A connection to one Airflow; the only place that knows HTTP."""
+
+    def __init__(
+        self,
+        url: str,
+        tokens: TokenSource,
+        *,
+        verify: bool | str = True,
+        timeout: float = 10.0,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._tokens = tokens
+        self._timeout = timeout
+        self._jitter = jitter
+        self._client = ApiClient(
+            Configuration(
+                host=url.rstrip("/"),
+                retries=False,  # ours are below; and a redirect is an answer, never followed
+                verify_ssl=bool(verify),
+                ssl_ca_cert=verify if isinstance(verify, str) else None,
+                connection_pool_maxsize=THREADS,
+            )
+        )
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="airflow")
+
+    async def ask(self, call: Call, into: Callable[[Any], T]) -> T:
+        """Send it and translate the answer; what changes nothing is tried again while Airflow is away."""
+        for attempt in range(1, READ_TRIES + 1):
+            try:
+                return await self._once(call, into)
+            except AirflowUnreachable:
+                if call.write or attempt == READ_TRIES:
+                    raise
+                await asyncio.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * (0.5 + self._jitter()))
+        raise AssertionError("unreachable")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do CPU work on an answer without holding up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def aclose(self) -> None:
+        """Close connections; a request that still hangs ends by its own time limit."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client.rest_client.pool_manager.clear()
+
+    async def _once(self, call: Call, into: Callable[[Any], T]) -> T:
+        token = await self._tokens.token()
+        reply = await self._send(call, token)
+        if _token_refused(reply):
+            other = await self._tokens.renew(token)
+            if other is not None:
+                reply = await self._send(call, other)
+        if _token_refused(reply):
+            raise NotAuthenticated(f"{call.action}: Airflow does not accept our token")
+        if not 200 <= reply.status < 300:
+            raise _refusal(call, reply)
+        try:
+            return into(reply.json())
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise _lost(call)(f"{call.action}: the answer is not what Airflow 3 sends") from exc
+
+    async def _send(self, call: Call, token: str) -> Reply:
+        limit = self._timeout * 2 + 1  # the client's own limits are per read; this one is for the whole
+        try:
+            async with asyncio.timeout(limit):
+                return await self.run(lambda: self._blocking(call, token))
+        except TimeoutError as exc:
+            raise _lost(call)(f"{call.action}: no answer within {limit:g} s") from exc
+        except (ApiException, urllib3.exceptions.HTTPError, OSError) as exc:
+            if _never_left(exc):
+                raise AirflowUnreachable(f"{call.action}: cannot connect ({type(exc).__name__})") from exc
+            raise _lost(call)(f"{call.action}: no answer ({type(exc).__name__})") from exc
+
+    def _blocking(self, call: Call, token: str) -> Reply:
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        request = self._client.param_serialize(
+            call.method,
+            f"/api/v2{call.path}",
+            path_params=call.names,
+            query_params=list(call.query),
+            header_params=headers,
+            body=call.body,
+            auth_settings=[],
+        )
+        response = self._client.call_api(*request, _request_timeout=(self._timeout, self._timeout))
+        return Reply(response.status, bytes(response.read()))  # type: ignore[no-untyped-call]
+
+
+def _token_refused(reply: Reply) -> bool:
+    """Airflow says 401 to a token that expired and 403 to one it cannot read."""
+    return reply.status == 401 or (reply.status == 403 and "JWT" in reply.detail)
+
+
+def _lost(call: Call) -> type[AirflowUnreachable]:
+    return AirflowDoubt if call.write else AirflowUnreachable
+
+
+def _never_left(exc: BaseException | None) -> bool:
+    while exc is not None:
+        if isinstance(exc, NEVER_LEFT):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
+
+
+def _refusal(call: Call, reply: Reply) -> AirflowError:
+    said = f"{call.action}: HTTP {reply.status}"
+    if reply.detail:
+        said = f"{said}: {reply.detail}"
+    if reply.status >= 500:
+        return _lost(call)(said)
+    if reply.status < 400:
+        return AirflowUnreachable(f"{said}: a redirect, which is not followed")
+    if reply.status == 404 and not reply.detail and not reply.body.lstrip().startswith(b"{"):
+        return AirflowRefused(f"{said}: no Airflow 3 API at this address; if {AIRFLOW_2}")
+    return REFUSALS.get(reply.status, AirflowRefused)(said)
