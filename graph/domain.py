@@ -486,7 +486,8 @@ class LedgerEntry(DomainType):
     before: JsonValue = None
     after: JsonValue = None
     error: str = ""
-    at: datetime | None = None
+    sent_at: datetime | None = None  #: when it last left for Airflow
+    at: datetime | None = None  #: when it came to the present step
 
 
 class Check(DomainType):

@@ -39,6 +39,7 @@ class HealState(TypedDict, total=False):
 
     attempt: int  #: plans applied so far
     due: datetime | None  #: the plan in hand begins at or after this
+    began_at: datetime  #: when the plan's time had come and the fix began
     applied_at: datetime
     applied: bool  #: the plan's writes are confirmed; verification runs
     undo: bool  #: the applied plan did not help and is to be taken back

@@ -29,6 +29,7 @@ async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:
 
 
 async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
+    began_at = deps.clock()
     attempt = state.get("attempt", 0) + 1
     started = await deps.ledger.entries(attempt=attempt)
     if not started:
@@ -51,7 +52,13 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     except (StalePlan, AirflowRefused) as exc:
         # Part of the plan may stand already: take it back before anything else.
         return {"attempt": attempt, "undo": True, "stale": str(exc) or type(exc).__name__}
-    return {"attempt": attempt, "applied": True, "applied_at": deps.clock(), "watch_until": None}
+    return {
+        "attempt": attempt,
+        "applied": True,
+        "began_at": began_at,
+        "applied_at": deps.clock(),
+        "watch_until": None,
+    }
 
 
 def _withheld(decision: Decision) -> HealState:

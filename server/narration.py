@@ -91,7 +91,8 @@ def _decided(decision: Decision) -> dict[str, Any]:
 
 def _fixed(update: HealState) -> list[tuple[str, dict[str, Any]]]:
     if update.get("applied"):
-        return [("fix_applied", {"attempt": update.get("attempt")})]
+        data = {"attempt": update.get("attempt"), "began_at": update["began_at"].isoformat()}
+        return [("fix_applied", data)]
     if update.get("undo"):
         return [("fix_stopped", {"reason": update.get("stale", "")})]
     if "undo" in update:

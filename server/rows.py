@@ -59,6 +59,7 @@ def ledger_of(row: ActionRow) -> LedgerEntry:
             "before": row.before,
             "after": row.after,
             "error": row.error,
+            "sent_at": row.sent_at,
             "at": row.ended_at or row.sent_at or row.intended_at,
         }
     )

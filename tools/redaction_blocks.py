@@ -7,7 +7,9 @@ from itertools import islice
 
 from tools.redaction_rules import Rule, compiled, is_placeholder, masked, phrase
 
-_KEY = rb"[\w.-]*(?i:password|passwd|passphrase|pwd|secret|token|api_?key|access_?key|secret_?key|private_?key)"
+_KEY = (
+    rb"[\w.-]*(?i:password|passwd|passphrase|pwd|secret|token|api_?key|access_?key|secret_?key|private_?key)"
+)
 _BEGIN = compiled(
     rb"-{4,5} ?BEGIN (?:[A-Z0-9]+ )*(?:PRIVATE KEY(?: BLOCK)?|PGP MESSAGE) ?-{4,5}|Private-Lines: ?\d+"
 )
@@ -16,13 +18,27 @@ _ARMOUR = re.compile(rb"(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset|Messa
 _BODY = re.compile(rb"[\"'(]{0,2}([A-Za-z0-9+/=]+)(?:\\r)?(?:\\n)?[\"',)]{0,3}")
 _MOST_LINES = 400  # an RSA key of 16,384 bits has about 200
 
+_INLINE = (
+    rb"-{4,5} ?BEGIN (?:[A-Z0-9]+ )*(?:PRIVATE KEY(?: BLOCK)?|PGP MESSAGE) ?-{4,5}"
+    rb"((?:\\+[nr]|[ ]|(?:Proc-Type|DEK-Info|Version|Comment):[^\\\n]*\\)*"
+    rb"(?:[A-Za-z0-9+/=]{24,}(?:\\+[nr]|[ ])*)+(?:[A-Za-z0-9+/=]+(?:\\+[nr])*)?)"
+)
+#: A private key flattened into one line, as JSON and repr() print it.
+INLINE_KEY = phrase("private-key", _INLINE)
+
 #: Applied to a name's line and the line after it.
 TWO_LINES: tuple[Rule, ...] = (
     phrase(
         "secret",
-        rb"(?i)\bname[\"']?[ \t]*:[ \t]*[\"']?" + _KEY + rb"[\"']?,?[ \t]*\r?\n[^\n]*?\bvalue[\"']?[ \t]*:[ \t]*[\"']?([^\s\"']+)",
+        rb"(?i)\bname[\"']?[ \t]*:[ \t]*[\"']?"
+        + _KEY
+        + rb"[\"']?,?[ \t]*\r?\n[^\n]*?\bvalue[\"']?[ \t]*:[ \t]*[\"']?([^\s\"']+)",
     ),
-    phrase("secret", _KEY + rb"[\"']?[ \t]*:[ \t]*(?:[|>][+-]?\d?)?[ \t]*\r?\n[ \t]+[\"']?([^\s\"'#:\[{-][^\s\"':]*)[\"',]*[ \t\r]*$"),
+    phrase(
+        "secret",
+        _KEY + rb"[\"']?[ \t]*:[ \t]*(?:[|>][+-]?\d?)?[ \t]*\r?\n[ \t]+"
+        rb"[\"']?([^\s\"'#:\[{-][^\s\"':]*)[\"',]*[ \t\r]*$",
+    ),
 )
 #: Says that the next line belongs to this one.
 OPENS_NEXT = (
@@ -32,25 +48,16 @@ OPENS_NEXT = (
 
 
 def redact_blocks(text: bytes) -> bytes:
-    """Private keys, in one line or over many, with their armour kept: every line stays a line."""
+    """Private keys that run over many lines, their armour kept: every line stays a line."""
     if _BEGIN.search(text) is None:
         return text
     lines = text.split(b"\n")
     index = 0
     while index < len(lines):
         begin = _BEGIN.search(lines[index])
-        if begin is None:
-            index += 1
-            continue
-        head, tail = lines[index][: begin.end()], lines[index][begin.end() :]
-        end = _END.search(tail)
-        if end is not None:
-            lines[index] = head + _inside(tail[: end.start()]) + tail[end.start() :]
-            # A second key may begin on the same line; the line is looked at again from its end marker.
-            index += 0 if _more(lines[index], begin.end() + 1) else 1
-            continue
-        lines[index] = head + _inside_open(tail)
-        index = _redact_body(lines, index + 1)
+        index += 1
+        if begin is not None and _END.search(begin.string, begin.end()) is None:
+            index = _redact_body(lines, index)
     return b"\n".join(lines)
 
 
@@ -65,8 +72,12 @@ def _redact_body(lines: list[bytes], first: int) -> int:
         alone = body.strip() == token
         if found is not None and (alone or len(found.group(1)) >= 16):
             at = body.rindex(token) + found.start(1)
-            lines[index] = line[:at] + masked("private-key", found.group(1)) + line[at + len(found.group(1)) :]
-        elif end is None and token and not is_placeholder(token.strip(b"\"',()")) and not _ARMOUR.search(line):
+            lines[index] = (
+                line[:at] + masked("private-key", found.group(1)) + line[at + len(found.group(1)) :]
+            )
+        elif (
+            end is None and token and not is_placeholder(token.strip(b"\"',()")) and not _ARMOUR.search(line)
+        ):
             return index
         if end is not None:
             return index + 1

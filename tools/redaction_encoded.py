@@ -13,7 +13,7 @@ from tools.redaction_rules import Rule, phrase
 # four. Three such groups in a row are rare in anything else, so the scan stays cheap and paths stay out.
 _GROUP = rb"[C-DI-Za-f][ACQgwC-HS-Xi-ny-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/_-]"
 _SOURCE = rb"(?:^|[^A-Za-z0-9+/=_-])((?:" + _GROUP + rb"){3,}[A-Za-z0-9+/_-]*={0,2})"
-_USER_PASSWORD = re.compile(r"[\w.@+$-]{1,64}:[^\s:/]{4,128}")
+_USER_PASSWORD = re.compile(r"[\w.@+$-]{1,64}:(?!//)[^\s:]{4,}")
 
 
 def encoded_rule(changes: Callable[[str], bool]) -> Rule:

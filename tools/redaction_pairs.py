@@ -6,11 +6,11 @@ import re
 
 from tools.redaction_rules import Match, Rule, compiled, is_placeholder, masked
 
-#: kind -> names that end in it (`_?` also stands for a space or a hyphen). The first that fits types the value.
+#: kind -> names that end in it (`_?`: also a space or hyphen). The first that fits types the value.
 KEY_KINDS: dict[str, bytes] = {
     "passphrase": rb"pass_?phrase|passcode",
-    "password": rb"pass_?word|passwd|passwort|pwd|pass_?wd|\bpw|contrase(?:n|\xc3\xb1)a|mot_?de_?passe|kennwort"
-    rb"|(?:\b|[_.-]|db|smtp|mail|user|root|admin|ftp|ldap)pass",
+    "password": rb"pass_?word|passwd|passwort|pwd|pass_?wd|\bpw|kennwort"
+    rb"|contrase(?:n|\xc3\xb1)a|mot_?de_?passe|(?:\b|[_.-]|db|smtp|mail|user|root|admin|ftp|ldap)pass",
     "aws-secret-key": rb"aws_?secret(?:_?access)?_?key|secret_?access_?key",
     "aws-session-token": rb"aws_?(?:session|security)_?token|x-amz-security-token",
     "azure-account-key": rb"account_?key|storage_?key|shared_?access_?key",
@@ -36,7 +36,8 @@ KEY_KINDS: dict[str, bytes] = {
     "iban": rb"\biban|bank_?account(?:_?(?:no|number))?",
     "phone": rb"phone(?:_?(?:no|number))?|\bmobile_?(?:no|number)|telephone",
     "birth-date": rb"date_?of_?birth|birth_?date|birthday|\bdob",
-    "identity-number": rb"passport(?:_?(?:no|number))|driv(?:ers?|ing)_?licen[cs]e(?:_?(?:no|number))|national_?id",
+    "identity-number": rb"passport(?:_?(?:no|number))|national_?id"
+    rb"|driv(?:ers?|ing)_?licen[cs]e(?:_?(?:no|number))",
 }
 
 
@@ -52,11 +53,10 @@ _BARE = rb"[^\s\"'`<>\x00-\x20\x7f]+"
 _VALUE = b"(" + _ESCAPED + b"|[A-Za-z]{0,2}(?:" + _QUOTED + b")|" + _BARE + b")"
 _SEPARATOR = rb"(?:\\*[\"'`]|&quot;)?\]?[ \t]*(?:=>|:=|[=:]|%3[AaDd])[ \t]*"
 
-_SCHEME = rb"(?:(?:Basic|Bearer|Digest|Token|ApiKey|Key|Negotiate|NTLM|Splunk|GenieKey|OAuth|SSWS|SharedKey)[ \t]+)?"
 _PAIR = compiled(rb"(?i)([\w.-]*" + _WORDS + _SUFFIX + rb")(" + _SEPARATOR + rb")" + _VALUE)
 _PAIR_TRIGGER = rb"(?i:" + _WORDS + _SUFFIX + _SEPARATOR + rb"[^\s=])"
-_FLAG = compiled(rb"(?i)(\s--?[\w-]*" + _WORDS + _SUFFIX + rb")((?:[\"'],)?[ \t]+)" + _VALUE)
-_FLAG_TRIGGER = rb"(?i:\s--?[\w-]*" + _WORDS + _SUFFIX + rb"(?:[\"'],)?[ \t]+[^\s-])"
+_FLAG = compiled(rb"(?i)((?:^|\s)--?[\w-]*" + _WORDS + _SUFFIX + rb")((?:[\"'],)?[ \t]+)" + _VALUE)
+_FLAG_TRIGGER = rb"(?i:(?:^|\s)--?[\w-]*" + _WORDS + _SUFFIX + rb"(?:[\"'],)?[ \t]+[^\s-])"
 
 _KEY_PATTERNS = tuple(
     (kind, compiled(rb"(?i)(?:" + _spelled(source) + rb")" + _SUFFIX + rb"$"))
@@ -67,24 +67,27 @@ _KEY_PATTERNS = tuple(
 _PLAIN_KEY = re.compile(
     rb"(?i)(?:page|continuation|continue|next|sync|resume|cursor|scroll|delta|invalid|unexpected|expected|eos|bos"
     rb"|max|min|pad|unk|mask|stop|prompt|completion|input|output|total|special|request|idempotency|cancellation"
-    rb"|unknown|missing|bad|by|com|tres)[ _-]?(?:token|pass|secret|pin|key)s?$|^(?:old)?pwd$"
+    rb"|unknown|missing|bad|by)[ _-]?(?:token|pass|secret|pin|key)s?$"
 )
 _CODE = re.compile(
-    rb"(?:None|True|False|null|nil|undefined|NULL|true|false|str|bytes|int|bool|string|float|object|Any|SecretStr)"
-    rb"(?:[^\w]|$)"
-    rb"|(?:Optional|Union|Annotated|Literal|list|dict|tuple|type|Secret)\["
-    rb"|(?:self|cls|conn|os|settings|config|cfg|args|kwargs|params|request|env|hook|context|options|this)[.\[]"
-    rb"|[A-Za-z_][\w.]*\(|[a-z_]+(?:\.[a-z_]+)+[,;:)\]}]*$"
-    rb"|\$[\{(]?[A-Za-z_]|\{\{|\{[\w.!:]*\}|%\(|%[sdrv]|\?|:[a-z_]+$|[=\[({&|]|[\W_]+$"
+    rb"(?:None|True|False|null|nil|undefined|NULL|true|false|YES|NO|yes|no|str|bytes|int|bool|string|float|object"
+    rb"|Any|SecretStr)(?:[^\w]|$)"
+    rb"|[(\[{]*(?:self|cls|conn|os|settings|config|cfg|args|kwargs|params|request|env|hook|context|options|this)[.\[]"
+    rb"|(?:Optional|Union|Annotated|Literal|list|dict|tuple|type|Secret)\[|(?:[a-z_]+\.)*[a-z_][a-z0-9_]*\("
+    rb"|[a-z_]+(?:\.[a-z_]+)+[,;:)\]}]*$|\$\{?[A-Za-z_]\w*\}?[,;)]*$|\$\(|\{\{|\{[\w.!:]*\}[,;)]*$|%\(\w+\)s|%[sdrv]$"
+    rb"|:[a-z_]+$|=[\w.]*$|[\W_]+$"
 )
-_PATH = re.compile(rb"(?:~|\.{0,2})(?:/[a-z_.-][a-z0-9_.-]*){2,}/?$|[\w./-]+\.(?:pem|key|json|ya?ml|crt|p12|env|py)$")
+_PATH = re.compile(
+    rb"(?:~|\.{0,2})(?:/[a-z_.-][a-z0-9_.-]*){2,}/?$|[\w./-]+\.(?:pem|key|json|ya?ml|crt|p12|env|py)$"
+)
 _WORD = re.compile(rb"[A-Za-z]+[.,;:!?)]*$")
 _NEXT_PAIR = re.compile(rb"[;&,|](?=[\w.\"'\\-]+[=:])|\\[nrt\"']|%26|%3B")
 _QUOTE = re.compile(rb"[A-Za-z]{0,2}(\\*[\"']|`|&quot;)")
+_SCHEME_AND_PLACEHOLDER = re.compile(rb"[A-Za-z][A-Za-z0-9-]* \[[a-z0-9-]+\]")
 _CLOSERS = b";,)}]\\"
 _PROSE = frozenset(
-    b"is was are has had not or and must flag option argument required cannot should will for from in of on to "
-    b"the a an with failed missing invalid expired file".split()
+    b"is was are has had not or and must flag option argument required cannot should will for from in of on "
+    b"to the a an with failed missing invalid expired file".split()
 )
 
 
@@ -116,7 +119,9 @@ def _replace_pair(match: Match) -> bytes:
     if head:
         return key + separator + head + _hidden(kind, inner) + tail
     secret, rest = _bare_parts(value)
-    if _is_code(key, separator, value, secret) or _is_prose(separator, secret, match.string[match.end() :]):
+    if kind == "authorization" and _WORD.match(secret) and match.string[match.end() :].strip():
+        return match.group()  # the scheme; what follows it is a phrase's business
+    if _is_code(key, value, secret) or _is_prose(separator, secret, match.string[match.end() :]):
         return match.group()
     return key + separator + _hidden(kind, secret) + rest
 
@@ -136,7 +141,14 @@ def _hidden(kind: str, secret: bytes) -> bytes:
     """The placeholder, unless nothing is there to hide: masked by Airflow already, too short, a template."""
     if len(secret) < 3 or is_placeholder(secret) or not secret.strip(b"*xX.-") or secret.startswith(b"{{"):
         return secret
+    if _SCHEME_AND_PLACEHOLDER.fullmatch(secret):
+        return secret
     return masked(kind, secret)
+
+
+def hidden_text(kind: str, secret: bytes) -> bytes:
+    """A whole value under a telling key; the path of a key file is no secret."""
+    return secret if _PATH.match(secret) else _hidden(kind, secret)
 
 
 def _bare_parts(value: bytes) -> tuple[bytes, bytes]:
@@ -149,13 +161,15 @@ def _bare_parts(value: bytes) -> tuple[bytes, bytes]:
     return stripped, value[len(stripped) :]
 
 
-def _is_code(key: bytes, separator: bytes, value: bytes, secret: bytes) -> bool:
-    if is_placeholder(secret):
+def _is_code(key: bytes, value: bytes, secret: bytes) -> bool:
+    """Source code in a traceback, a template, or the path of a secret: nothing to hide."""
+    if is_placeholder(secret) or (secret.isdigit() and len(secret) < 4):
         return True
-    if secret.isdigit() and len(secret) < 4:
+    if secret.lower().strip(b"_") in key.lower() or _PATH.match(secret):
         return True
-    same_name = secret.lower().strip(b"_") in key.lower()
-    return same_name or bool(_PATH.match(secret)) or (bool(_CODE.match(value)) and b"{" not in value[:1] * 0)
+    if key.lower() in (b"pwd", b"oldpwd") and secret.startswith(b"/"):
+        return True  # the shell's working directory
+    return _CODE.match(value) is not None
 
 
 def _is_prose(separator: bytes, secret: bytes, following: bytes) -> bool:

@@ -8,8 +8,8 @@ from tools.redaction_rules import Match, Rule, compiled, phrase
 
 # Accounts of machines: they say which identity was refused, which a diagnosis needs.
 _MACHINE_USERS = frozenset(
-    b"git root airflow postgres mysql oracle ubuntu ec2-user centos debian admin hdfs hive spark hadoop kafka noreply "
-    b"no-reply nobody www-data jenkins deploy etl sftp ftp svc service system daemon".split()
+    b"git root airflow postgres mysql oracle ubuntu ec2-user centos debian admin hdfs hive spark hadoop "
+    b"kafka noreply no-reply nobody www-data jenkins deploy etl sftp ftp svc service system daemon".split()
 )
 _MACHINE_DOMAINS = (b".gserviceaccount.com", b".svc", b".local", b".internal", b".cluster.local")
 _EMAIL = rb"([A-Za-z0-9._%+'-]*[A-Za-z0-9_%+-])@((?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,})"
@@ -50,12 +50,17 @@ _CARD = (
     rb"|3[47]\d{2}[ -]?\d{6}[ -]?\d{5}|3(?:0[0-5]|[68]\d)\d[ -]?\d{6}[ -]?\d{4}"
 )
 
+EMAIL = Rule("email", compiled(_EMAIL), _replace_email, _EMAIL_TRIGGER)
+
 PERSONAL: tuple[Rule, ...] = (
-    Rule("email", compiled(_EMAIL), _replace_email, _EMAIL_TRIGGER),
     phrase("card-number", _EDGE + b"(" + _CARD + b")" + _END, fits=_luhn),
     phrase("iban", rb"\b([A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?)\b", fits=_iban),
     phrase("ssn", _EDGE + rb"((?:00[1-9]|0[1-9]\d|[1-578]\d{2}|6[0-57-9]\d|66[0-57-9])-\d{2}-\d{4})" + _END),
     phrase("phone", rb"(?:^|[^\w.+-])(\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){2,6})" + _END, fits=_phone),
     phrase("phone", _EDGE + rb"((?:\(\d{3}\) ?|\d{3}[-.])\d{3}[-.]\d{4})" + _END),
-    phrase("phone", rb"(?i)\b(?:phone|mobile|tel|telephone|fax|cell)(?:[ _-]?(?:no|number))?[\"']?\s*[:=]\s*[\"']?(\(?\d[\d ()./-]{6,18}\d)"),
+    phrase(
+        "phone",
+        rb"(?i)\b(?:phone|mobile|tel|telephone|fax|cell)(?:[ _-]?(?:no|number))?[\"']?\s*[:=]\s*[\"']?"
+        rb"(\(?\d[\d ()./-]{6,18}\d)",
+    ),
 )

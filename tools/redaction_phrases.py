@@ -9,7 +9,9 @@ import re
 from tools.redaction_rules import Rule, phrase
 
 _Q = rb"\\*[\"']"  # a quote, escaped or not
-_KEY = rb"[\w.-]*(?:password|passwd|pwd|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?)"
+_KEY = (
+    rb"[\w.-]*(?:password|passwd|pwd|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?)"
+)
 _PORT = re.compile(rb"\d{1,5}(?:[/?#]|$)")
 _PLAIN_WORD = re.compile(rb"[a-z_]+$|[A-Z_]+$|[\W_]*$")
 
@@ -42,11 +44,16 @@ def _user_and_password(secret: bytes) -> bool:
 
 #: In this order: a URL's password goes before the address after it could be read as an e-mail.
 PHRASES: tuple[Rule, ...] = (
-    phrase("password", rb"(?i)\b[a-z][a-z0-9+.-]*:(?://|%2F%2F)[^\s:/@\"'<>]*:([^\s/\"'<>?#]+)@", fits=_no_port),
+    phrase(
+        "password", rb"(?i)\b[a-z][a-z0-9+.-]*:(?://|%2F%2F)[^\s:/@\"'<>]*:([^\s/\"'<>?#]+)@", fits=_no_port
+    ),
     phrase("password", rb"(?i)\b[a-z][a-z0-9+.-]*://[^\s:/@\"'<>]*:([^\s\"'<>@]+)@", fits=_no_port),
     phrase("token", rb"\b[a-z][a-z0-9+.-]*://([A-Za-z0-9_-]{20,})(?::|:x-oauth-basic)?@", fits=_has_digit),
     phrase("password", rb"(?i)\bjdbc:oracle:\w+:[\w$#]+/([^@\s\"']+)@"),
-    phrase("password", rb"(?i)\b(?:sqlplus|expdp|impdp|sqlldr|rman|cx_oracle|oracledb)\b[^\n]*?[\s\"'=]\w+/([^@\s\"'/]+)@"),
+    phrase(
+        "password",
+        rb"(?i)\b(?:sqlplus|expdp|impdp|sqlldr|rman|cx_oracle|oracledb)\b[^\n]*?[\s\"'=]\w+/([^@\s\"'/]+)@",
+    ),
     phrase(
         "signature",
         rb"(?i)[?&;](?:amp;)?(?:sig|signature|x-amz-signature|x-goog-signature|awsaccesskeyid|x-amz-credential|"
@@ -62,21 +69,34 @@ PHRASES: tuple[Rule, ...] = (
     phrase(
         "authorization",
         rb"(?i)authorization(?:" + _Q + rb")?[ \t]*[:=][ \t]*(?:b?" + _Q + rb")?"
-        rb"(?:digest|aws4-hmac-sha256|hmac-sha256|hawk|oauth|signature|macaroon)[ \t]+([^\n\r\"'\\]*[^\n\r\"'\\ ])",
+        rb"(?:digest|aws4-hmac-sha256|hmac-sha256|hawk|oauth|signature|macaroon)[ \t]+"
+        rb"([^\n\r\"'\\]*[^\n\r\"'\\ ])",
     ),
     phrase("bearer-token", rb"(?i)\bbearer[ \t:]+([A-Za-z0-9._~+/=-]{12,})", fits=_opaque),
     phrase("basic-auth", rb"(?i)\bbasic[ \t]+([A-Za-z0-9+/]{6,}={0,2})", fits=_user_and_password),
     phrase("cookie", rb"(?i)\b(?:set-)?cookie2?[ \t]*:[ \t]*([\w.$-]+=[^\n\r\"'\\]*[^\n\r\"'\\ ])"),
-    phrase("session-id", rb"(?i)\b(?:jsessionid|phpsessid|asp\.net_sessionid|connect\.sid|sessid|sid)[=:]([^\s;&\"',]{8,})"),
+    phrase(
+        "session-id",
+        rb"(?i)\b(?:jsessionid|phpsessid|asp\.net_sessionid|connect\.sid|sessid|sid)[=:]([^\s;&\"',]{8,})",
+    ),
     # SQL
-    phrase("password", rb"(?i)\bidentified\s+(?:with\s+\S+\s+)?(?:by|as)\s+(?:password\s+)?[\"']?([^\s\"';,)]+)"),
+    phrase(
+        "password", rb"(?i)\bidentified\s+(?:with\s+\S+\s+)?(?:by|as)\s+(?:password\s+)?[\"']?([^\s\"';,)]+)"
+    ),
     phrase("password", rb"(?i)\bpassword\s*\(\s*'((?:[^'\n]|'')+)'\s*\)"),
     phrase("password", rb"(?i)\bpassword[ \t]+N?'((?:[^'\n\\]|''|\\.)+)'"),
     phrase("password", rb"(?i)\bpassword[ \t]+\"([^\"\n]+)\"", fits=_odd),
-    phrase("password", rb"(?i)\bpass(?:word|phrase|code)[ \t]+(?:is|was)[ \t:]+[\"']?([^\s\"',;]+[^\s\"',;.])", fits=_has_digit),
+    phrase(
+        "password",
+        rb"(?i)\bpass(?:word|phrase|code)[ \t]+(?:is|was)[ \t:]+[\"']?([^\s\"',;]+[^\s\"',;.])",
+        fits=_has_digit,
+    ),
     phrase("password", rb"(?i)\bpgp_sym_(?:en|de)crypt\([^\n]*?,\s*'([^'\n]+)'"),
     # command lines
-    phrase("password", rb"\b(?:mysql|mysqldump|mysqladmin|mysqlimport|mariadb(?:-dump)?|mycli)\b[^\n|;]*?\s-p[\"']?([^\s\"']+)"),
+    phrase(
+        "password",
+        rb"\b(?:mysql|mysqldump|mysqladmin|mysqlimport|mariadb(?:-dump)?|mycli)\b[^\n|;]*?\s-p[\"']?([^\s\"']+)",
+    ),
     phrase("password", rb"\bsshpass\s+-p\s*[\"']?([^\s\"']+)"),
     phrase("password", rb"\b(?:sqlcmd|bcp|isql|tsql|osql)\b[^\n|;]*?\s-P\s*[\"']?([^\s\"']+)"),
     phrase("password", rb"\b(?:redis-cli|valkey-cli)\b[^\n|;]*?\s-a\s+[\"']?([^\s\"']+)"),
@@ -90,26 +110,55 @@ PHRASES: tuple[Rule, ...] = (
         rb"\b(?:curl|wget|http|https|xh|httpie|lftp|smbclient|aria2c)\b[^\n|;]*?\s"
         rb"(?:-u|-U|-a|--user|--proxy-user|--auth)[ =]?[\"']?[^\s:%\"'/,]+[:%,]([^\s\"'/][^\s\"']*)",
     ),
-    phrase("password", rb"\b(?:ldapsearch|ldapmodify|ldapadd|ldapwhoami|ipmitool)\b[^\n|;]*?\s-[wP]\s*[\"']?([^\s\"']+)"),
+    phrase(
+        "password",
+        rb"\b(?:ldapsearch|ldapmodify|ldapadd|ldapwhoami|ipmitool)\b[^\n|;]*?\s-[wP]\s*[\"']?([^\s\"']+)",
+    ),
     phrase("password", rb"\b(?:7z|7za|zip|unzip)\b[^\n|;]*?\s-[pP]\s?[\"']?([^\s\"'-][^\s\"']*)"),
-    phrase("passphrase", rb"(?:-pass(?:in|out)?|-storepass|-keypass|-srcstorepass|-deststorepass)\s+(?:pass:)?[\"']?([^\s\"':]+)(?:\s|$|[\"'])"),
-    phrase("password", rb"\becho\s+(?:-n\s+)?[\"']?([^\s\"'|$]+)[\"']?\s*\|[^\n]*(?:--password-stdin|sudo\s+-S|passwd|base64)"),
+    phrase(
+        "passphrase",
+        rb"(?:-pass(?:in|out)?|-storepass|-keypass|-srcstorepass|-deststorepass)\s+(?:pass:)?[\"']?([^\s\"':]+)(?:\s|$|[\"'])",
+    ),
+    phrase(
+        "password",
+        rb"\becho\s+(?:-n\s+)?[\"']?([^\s\"'|$]+)[\"']?\s*\|[^\n]*(?:--password-stdin|sudo\s+-S|passwd|base64)",
+    ),
     # files of passwords
     phrase("password", rb"(?:^|[\s\"'])[\w.*-]+:(?:\d{3,5}|\*):[\w*.-]+:[\w*.@-]+:([^\s:\"']+)(?:$|[\s\"'])"),
     phrase("password", rb"(?i)\b(?:machine\s+\S+\s+|default\s+)?login\s+\S+\s+password\s+([^\s\"']+)"),
     # structures that put name and value apart
-    phrase("secret", rb"(?i)<(?:\w+:)?" + _KEY + rb"\b[^<>\n]*>\s*([^<\s][^<\n]*)</", fits=lambda s: not s.startswith(b"$")),
+    phrase(
+        "secret",
+        rb"(?i)<(?:\w+:)?" + _KEY + rb"\b[^<>\n]*>\s*([^<\s][^<\n]*)</",
+        fits=lambda s: not s.startswith(b"$"),
+    ),
     phrase("secret", rb"(?i)<(?:name|key)>" + _KEY + rb"</(?:name|key)>\s*<value>([^<\n]+)</value>"),
     phrase(
         "secret",
-        rb"(?i)(?:name|key)(?:" + _Q + rb")?\s*[:=]\s*(?:" + _Q + rb")?" + _KEY + rb"(?:" + _Q + rb")?\s*,\s*(?:" + _Q + rb")?"
+        rb"(?i)(?:name|key)(?:"
+        + _Q
+        + rb")?\s*[:=]\s*(?:"
+        + _Q
+        + rb")?"
+        + _KEY
+        + rb"(?:"
+        + _Q
+        + rb")?\s*,\s*(?:"
+        + _Q
+        + rb")?"
         rb"value(?:" + _Q + rb")?\s*[:=]\s*(?:" + _Q + rb")?([^\s\"'\\,}]+)",
     ),
     phrase("secret", rb"(?i)\(\s*b?[\"']" + _KEY + rb"[\"']\s*,\s*b?[\"']([^\"'\n]+)[\"']\s*\)", fits=_odd),
-    phrase("aws-secret-key", rb"\[aws-access-key-id\][^A-Za-z0-9+/\n]{1,20}([A-Za-z0-9+/]{40})(?:[^A-Za-z0-9+/=]|$)"),
+    phrase(
+        "aws-secret-key",
+        rb"\[aws-access-key-id\][^A-Za-z0-9+/\n]{1,20}([A-Za-z0-9+/]{40})(?:[^A-Za-z0-9+/=]|$)",
+    ),
     phrase("password", rb"(?i)\bpwd=(\{[^}\n]+\})"),
     phrase("secret", rb"(?i)\bdata(?:base)?_?source_?name=\S*?:([^@\s/]+)@tcp\("),
     phrase("password", rb"\b[\w.-]+:([^\s@/:\"'()]+)@(?:tcp|unix)\("),
     phrase("kubernetes-token", rb"(?i)\bkubeadm\s+join\b[^\n]*--token[ =](\S+)"),
-    phrase("signature", rb"(?i)\bx-(?:hub|slack|shopify|twilio|airmedic)-[\w-]*signature(?:-256)?[\"']?\s*[:=]\s*[\"']?([^\s\"',]{16,})"),
+    phrase(
+        "signature",
+        rb"(?i)\bx-(?:hub|slack|shopify|twilio|airmedic)-[\w-]*signature(?:-256)?[\"']?\s*[:=]\s*[\"']?([^\s\"',]{16,})",
+    ),
 )

@@ -9,8 +9,10 @@ from tools.redaction_rules import Match, Rule, compiled, masked
 #: kind -> pattern. A leading group is kept: it names the host or the scheme.
 TOKEN_KINDS: dict[str, bytes] = {
     # clouds
-    "aws-access-key-id": rb"\b(?:A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA|AIPA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{16}\b",
-    "aws-session-token": rb"\b(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz|AQoDYXdz|AQoEXAMPLE)[A-Za-z0-9+/=%_-]{16,}",
+    "aws-access-key-id": rb"\b(?:A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA|AIPA|ANPA|ANVA|ABIA|ACCA)"
+    rb"[A-Z0-9]{16}\b",
+    "aws-session-token": rb"\b(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz|AQoDYXdz|AQoEXAMPLE)"
+    rb"[A-Za-z0-9+/=%_-]{16,}",
     "aws-mws-key": rb"\bamzn\.mws\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
     "aws-bedrock-key": rb"\bABSK[A-Za-z0-9+/]{100,}={0,2}",
     "gcp-api-key": rb"\bAIza[0-9A-Za-z_-]{35}",
@@ -83,7 +85,8 @@ TOKEN_KINDS: dict[str, bytes] = {
     "square-token": rb"\b(?:sq0(?:atp|csp|idp)-[A-Za-z0-9_-]{22,}|EAAA[A-Za-z0-9_-]{60})",
     "paypal-token": rb"\baccess_token\$(?:production|sandbox)\$[a-z0-9]{16}\$[a-f0-9]{32}",
     "shopify-token": rb"\bshp(?:at|ca|pa|ss|tka)_[a-fA-F0-9]{32}\b",
-    "plaid-token": rb"\baccess-(?:sandbox|development|production)-[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}",
+    "plaid-token": rb"\baccess-(?:sandbox|development|production)"
+    rb"-[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}",
     "twilio-key": rb"\b(?:SK|AC)[0-9a-f]{32}\b",
     "sendgrid-key": rb"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
     "mailgun-key": rb"\bkey-[0-9a-zA-Z]{32}\b",
@@ -106,7 +109,7 @@ TOKEN_KINDS: dict[str, bytes] = {
     # keys and hashes
     "ssh-private-key": rb"\bb3BlbnNzaC1rZXktdjE[A-Za-z0-9+/]{32,}={0,2}",
     "putty-private-key": rb"(\bPrivate-MAC:\s*)[0-9a-f]{40,64}",
-    "password-hash": rb"\$(?:1|2[abxy]?|5|6|y|apr1|argon2[id]{1,2}|scrypt)\$[./A-Za-z0-9$=,+]{20,}"
+    "password-hash": rb"(?:\$|%24)(?:1|2[abxy]?|5|6|y|apr1|argon2[id]{1,2}|scrypt)(?:\$|%24)[./A-Za-z0-9$=,+%]{20,}"
     rb"|\bpbkdf2[_:]sha\d+[$:]\d+[$:][^\s$:\"']+[$:][A-Za-z0-9+/=]{20,}"
     rb"|\bSCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=:]{20,}",
     "ldap-password-hash": rb"\{(?:SSHA|SHA|SMD5|CRYPT)\d*\}[A-Za-z0-9+/=$.]{16,}",

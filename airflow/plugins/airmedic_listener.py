@@ -66,6 +66,7 @@ REQUEST_TIMEOUT = 3.0  # seconds per socket operation; a hook that waited HOOK_W
 SLOW_BACKOFF = 15.0  # seconds without attempts after one that was too slow
 REDELIVERY_DELAYS = (15.0, 30.0, 60.0, 120.0, 300.0)  # seconds, in processes that live on
 BACKLOG_MIN_AGE = 5.0  # seconds; younger files are being sent by the process that wrote them
+THREADS_MAX = 8
 SPOOL_MAX_FILES = 1000
 SPOOL_MAX_BYTES = 8_000_000
 SPOOL_MAX_AGE = 86_400.0  # seconds; by then the poll has found the failure
@@ -221,23 +222,32 @@ def deliver(config: Config, spool: Spool, path: Path) -> bool:
         spool.drop(path)
         return True
     event["dropped"] = dropped = spool.take_dropped()
-    try:
-        status = post(config, path.stem.split("_", 1)[1], event)
-    except (OSError, http.client.HTTPException) as exc:
-        status, reason = 0, type(exc).__name__
-        if isinstance(exc, TimeoutError):
-            spool.mark_slow()
-    else:
-        reason = f"HTTP {status}"
+    status = _attempt(config, spool, path.stem.split("_", 1)[1], event)
     if 200 <= status < 300 or status == ALREADY_THERE:
         path.unlink(missing_ok=True)
         return True
-    spool.count_dropped(dropped)
-    log.warning("airmedic event not delivered (%s): %s", reason, event.get("event"))
+    if dropped:
+        spool.count_dropped(dropped)
     if status in REFUSED_FOR_GOOD:
         spool.drop(path)
         return True
     return False
+
+
+def _attempt(config: Config, spool: Spool, message_id: str, event: dict[str, Any]) -> int:
+    """The HTTP status, 0 for no answer."""
+    try:
+        status = post(config, message_id, event)
+        reason = f"HTTP {status}"
+    except TimeoutError:
+        status, reason = 0, "too slow"
+        with contextlib.suppress(OSError):
+            spool.mark_slow()
+    except (OSError, http.client.HTTPException) as exc:
+        status, reason = 0, type(exc).__name__
+    if not 200 <= status < 300:
+        log.warning("airmedic event not delivered (%s): %s", reason, event.get("event"))
+    return status
 
 
 def deliver_backlog(config: Config, spool: Spool) -> bool:
@@ -252,13 +262,62 @@ def deliver_backlog(config: Config, spool: Spool) -> bool:
     return True
 
 
-def _work(config: Config, spool: Spool, paths: list[Path], *, stay: bool) -> None:
-    if all(deliver(config, spool, path) for path in paths) and deliver_backlog(config, spool):
-        return
-    for delay in REDELIVERY_DELAYS if stay else ():
-        time.sleep(delay)
-        if deliver_backlog(config, spool):
+class _Slots:
+    """How many threads a process may have: some that send, one that stays to send again."""
+
+    def __init__(self) -> None:
+        self.renew()
+        # The scheduler forks its workers; a slot taken by a thread that the child does not have stays taken.
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.sending = threading.Semaphore(THREADS_MAX)
+        self.staying = threading.Lock()
+
+
+_slots = _Slots()
+
+
+def _work(config: Config, spool: Spool, events: tuple[dict[str, Any], ...], *, stay: bool) -> None:
+    free = _slots.sending.acquire(blocking=False)
+    try:
+        paths = [_spooled(config, spool, event) for event in events]
+        if not free or spool.is_slow():
             return
+        sent = all(path is None or deliver(config, spool, path) for path in paths)
+        if sent and deliver_backlog(config, spool):
+            return
+    except Exception:  # a thread's traceback would go to the task's log as an error
+        log.warning("airmedic event not sent", exc_info=True)
+    finally:
+        if free:
+            _slots.sending.release()
+    if stay:
+        _redeliver(config, spool)
+
+
+def _redeliver(config: Config, spool: Spool) -> None:
+    if not _slots.staying.acquire(blocking=False):
+        return
+    try:
+        for delay in REDELIVERY_DELAYS:
+            time.sleep(delay)
+            if deliver_backlog(config, spool):
+                return
+    except Exception:  # as in `_work`
+        log.warning("airmedic backlog not sent", exc_info=True)
+    finally:
+        _slots.staying.release()
+
+
+def _spooled(config: Config, spool: Spool, event: dict[str, Any]) -> Path | None:
+    message_id = uuid.uuid4().hex
+    try:
+        return spool.put(message_id, event)
+    except OSError as exc:
+        log.warning("airmedic spool not usable (%s), sending without it", exc)
+        _attempt(config, spool, message_id, {**event, "dropped": 0})
+        return None
 
 
 def send(*events: dict[str, Any], stay: bool = False) -> None:
@@ -272,11 +331,11 @@ def send(*events: dict[str, Any], stay: bool = False) -> None:
         if config is None:
             return
         spool = Spool(config.spool)
-        paths = [spool.put(uuid.uuid4().hex, {**event, "airflow": config.airflow_id}) for event in events]
-        if not (paths or spool.files()) or spool.is_slow():
+        if not events and not spool.files():
             return
+        named = tuple({**event, "airflow": config.airflow_id} for event in events)
         thread = threading.Thread(
-            target=_work, args=(config, spool, paths), kwargs={"stay": stay}, name="airmedic", daemon=True
+            target=_work, args=(config, spool, named), kwargs={"stay": stay}, name="airmedic", daemon=True
         )
         thread.start()
         if not stay:

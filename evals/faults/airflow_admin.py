@@ -75,6 +75,21 @@ class AirflowAdmin:
             url = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
             _checked(await self._client.patch(url, json={"state": "failed"}))
 
+    async def delete_runs(self, dag_id: str) -> None:
+        """Forget every run of a DAG."""
+        listed = await self._client.get(f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100})
+        for run in _checked(listed).json()["dag_runs"]:
+            _checked(await self._client.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
+
+    async def wait_import_error(self, filename: str, *, within: float) -> None:
+        """Wait until a DAG file of this name is reported as broken."""
+
+        async def state() -> str:
+            listed = _checked(await self._client.get("/api/v2/importErrors")).json()["import_errors"]
+            return "broken" if any(one["filename"].endswith(filename) for one in listed) else "fine"
+
+        await _wait(f"file {filename!r}", state, {"broken"}, within)
+
     async def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """The task instance as Airflow describes it."""
         return await self._found(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")

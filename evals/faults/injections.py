@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
-from evals.faults.world import PIPELINE, POOL, SOURCE, SOURCE_PATH, World
+from evals.faults.world import FEED, PIPELINE, PIPELINE_FILE, POOL, SOURCE, SOURCE_PATH, World
 from server.demo_source import SourceFaults
 
 BACK_AFTER = 20.0  # seconds a source stays away after the task has failed for good
@@ -31,8 +32,8 @@ MANY = 0.4
 TWICE = 5  # rows; within the quarantine limit of 125
 PLAY_TIMEOUT = 180.0  # seconds until Airflow's tries are used up
 
-Step = Callable[[World], Awaitable[None]]
-Play = Callable[[World, str], Awaitable[None]]
+Step = Callable[[World], Coroutine[Any, Any, None]]
+Play = Callable[[World, str], Coroutine[Any, Any, None]]
 
 BROKEN_TRANSFORM = '''\
 """What the demo pipeline makes of a validated employee."""
@@ -98,6 +99,7 @@ class Injection:
     lift: Step
     play: Play
     task_id: str | None
+    triggers: bool = True  #: False: there is no run to start, `play` does not look at its id
 
 
 def lasting(inject: Step, lift: Step, task_id: str) -> Injection:
@@ -192,6 +194,25 @@ async def stuck_in_pool(world: World, run_id: str) -> None:
     await world.wait_task(run_id, "load", "scheduled", within=PLAY_TIMEOUT)
 
 
+# --- the upstream DAG -------------------------------------------------------------------------------------
+
+
+async def lose_departments(world: World) -> None:
+    """The file that the feed published is gone."""
+    world.remove_departments()
+
+
+async def no_feed_run(world: World) -> None:
+    """The feed has never run."""
+    await world.airflow.delete_runs(FEED)
+    world.remove_departments()
+
+
+async def restore_departments(world: World) -> None:
+    """The feed's file is there."""
+    await world.ensure_departments()
+
+
 # --- code -------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +223,17 @@ def code(name: str, text: str) -> Step:
         world.break_code(name, text)
 
     return inject
+
+
+async def break_dag_file(world: World) -> None:
+    """The pipeline's file does not parse."""
+    good = (world.layout.dags / PIPELINE_FILE).read_text()
+    world.break_code(PIPELINE_FILE, good.replace("def load() -> int:", "def load( -> int:"))
+
+
+async def import_error_known(world: World, run_id: str) -> None:
+    """Airflow has noticed the file; a run under way is left to itself."""
+    await world.wait_import_error(PIPELINE_FILE, within=PLAY_TIMEOUT)
 
 
 async def break_sql(world: World) -> None:
@@ -305,6 +337,8 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         "F12": wrong_data(lacking="email", lacking_fraction=FEW),
         "F13": wrong_data(lacking="email", lacking_fraction=MANY),
         "F14": wrong_data(duplicates=TWICE),
+        "F15": lasting(lose_departments, restore_departments, "fetch"),
+        "F16": wrong_data(empty=True),
         "F17": lasting(delete_variable, restore_settings, "fetch"),
         "F18": lasting(delete_connection, restore_connection, "fetch"),
         "F19": passing(source_with(slow=TOO_SLOW), mend_source, "fetch", after=0),
@@ -314,6 +348,7 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         "F24": Injection(empty_pool, restore_settings, stuck_in_pool, "load"),
         "F25": lasting(code("employees_transform.py", UNINSTALLED_TRANSFORM), restore_code, "transform"),
         "F26": lasting(code("employees_transform.py", BROKEN_TRANSFORM), restore_code, "transform"),
+        "F27": Injection(break_dag_file, restore_code, import_error_known, None, triggers=False),
         "F28": lasting(break_sql, restore_code, "load"),
         "F31": lasting(code("employees_transform.py", SHELL_TRANSFORM), restore_code, "transform"),
         "F32": Injection(
@@ -322,5 +357,6 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         "F39": Injection(close_source, open_source, mend_before_retry, None),
         "F43": Injection(nothing, nothing, ends_well, None),
         "F44": Injection(close_source, open_source, mend_before_retry, None),
+        "F49": lasting(no_feed_run, restore_departments, "fetch"),
     }
 )

@@ -7,6 +7,8 @@ but what `open_sandbox` is given, and nothing of it outlives the caller (see `ev
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import os
 import secrets
@@ -15,7 +17,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,15 +141,21 @@ async def open_sandbox(
     home = _made(home)
     await install(progress=progress)
     port = port or free_port()
-    password = _password(home)
-    environment = _environment(home=home, dags=dags, plugins=plugins, port=port, extra=env or {})
+    secret = _secrets(home)
+    environment = _environment(
+        home=home, dags=dags, plugins=plugins, port=port, secret=secret, extra=env or {}
+    )
     await _migrate(home, environment, progress)
     progress(f"starting Airflow on port {port}")
     parts = (*COMPONENTS, "triggerer") if triggerer else COMPONENTS
     leash = await _start(home, environment, parts)
     try:
         sandbox = Sandbox(
-            url=f"http://127.0.0.1:{port}", password=password, home=home, env=environment, leash=leash
+            url=f"http://127.0.0.1:{port}",
+            password=secret["password"],
+            home=home,
+            env=environment,
+            leash=leash,
         )
         await sandbox.wait_ready()
         progress("Airflow is ready")
@@ -187,7 +195,13 @@ def _machine_env() -> dict[str, str]:
 
 
 def _environment(
-    *, home: Path, dags: Path, plugins: Path | None, port: int, extra: Mapping[str, str]
+    *,
+    home: Path,
+    dags: Path,
+    plugins: Path | None,
+    port: int,
+    secret: Mapping[str, str],
+    extra: Mapping[str, str],
 ) -> dict[str, str]:
     env = _machine_env()
     env["PATH"] = f"{_executable().parent}{os.pathsep}{env.get('PATH', os.defpath)}"
@@ -200,6 +214,9 @@ def _environment(
         "API__BASE_URL": f"http://127.0.0.1:{port}",
         # Without it every task dies before its first line, on any port but 8080.
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__FERNET_KEY": secret["fernet"],
+        "API_AUTH__JWT_SECRET": secret["jwt"],
+        "API__SECRET_KEY": secret["session"],
         "CORE__DAGS_FOLDER": str(dags.resolve()),
         "CORE__PLUGINS_FOLDER": str(plugins.resolve() if plugins else home / "plugins"),
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USERNAME}:admin",
@@ -208,27 +225,47 @@ def _environment(
     return {**env, **{f"AIRFLOW__{name}": value for name, value in settings.items()}, **extra}
 
 
-def _password(home: Path) -> str:
-    """The admin's password: random, made once, readable by the owner only."""
-    file = home / "passwords.json"
+def _secrets(home: Path) -> dict[str, str]:
+    """The admin's password and Airflow's keys: random, made once, readable by the owner only."""
+    file, passwords, config = home / "secrets.json", home / "passwords.json", home / "airflow.cfg"
     if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(json.dumps({USERNAME: secrets.token_urlsafe(16)}))
-    return str(json.loads(file.read_text())[USERNAME])
+        made = {name: secrets.token_urlsafe(32) for name in ("password", "jwt", "session")}
+        made["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        for path, held in ((file, made), (passwords, {USERNAME: made["password"]})):
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(held))
+    # Each component would write this file when it is missing, all at the same time.
+    config.touch()
+    return dict(json.loads(file.read_text()))
 
 
 async def _migrate(home: Path, env: Mapping[str, str], progress: Callable[[str], None]) -> None:
-    """Make the metadata database, once per `home`."""
-    done = home / "migrated"
-    if done.exists():
+    """Make the metadata database: copied from the first one that this lock file made, which is much faster."""
+    database, template = home / "airflow.db", _template()
+    if (home / "migrated").exists():
         return
-    progress("making Airflow's database (once)")
-    await _run([str(_executable()), "db", "migrate"], env=env, what="airflow db migrate")
-    # Readers and the writer stop blocking each other; the file remembers the mode.
-    with sqlite3.connect(home / "airflow.db") as database:
-        database.execute("PRAGMA journal_mode=WAL")
-    database.close()
-    done.touch()
+    if not template.exists():
+        progress("making Airflow's database (once)")
+        await _run([str(_executable()), "db", "migrate"], env=env, what="airflow db migrate")
+        _keep_journal(database)
+        template.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = template.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(database, unfinished)
+        unfinished.replace(template)
+    else:
+        shutil.copyfile(template, database)
+    (home / "migrated").touch()
+
+
+def _template() -> Path:
+    lock = hashlib.sha256((PROJECT / "uv.lock").read_bytes()).hexdigest()[:12]
+    return ROOT / ".airmedic" / "airflow-databases" / f"{lock}.db"
+
+
+def _keep_journal(database: Path) -> None:
+    """Readers and the writer stop blocking each other; the file remembers the mode."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 async def _start(home: Path, env: Mapping[str, str], parts: Sequence[str]) -> asyncio.subprocess.Process:

@@ -19,6 +19,7 @@ from server.demo_source import SourceServer
 PROJECT = Path(__file__).resolve().parents[2] / "airflow"
 
 PIPELINE = "self_healing_pipeline"
+PIPELINE_FILE = "self_healing_pipeline.py"
 FEED = "employees_feed"
 TASKS = ("fetch", "validate", "transform", "load")
 CONTRACT = "airmedic_contract_employees"
@@ -72,6 +73,11 @@ class Layout:
     def warehouse(self) -> Path:
         """The warehouse's SQLite file."""
         return self.files / "warehouse.db"
+
+    @property
+    def departments(self) -> Path:
+        """The reference that the feed publishes."""
+        return self.files / "feed" / "departments.json"
 
     def make(self) -> Layout:
         """Create the folders and copy the DAGs; an earlier copy is replaced."""
@@ -144,12 +150,20 @@ class World:
 
     async def ensure_departments(self) -> None:
         """Let the feed publish its reference when it is not there."""
-        if (self.layout.files / "feed" / "departments.json").exists():
+        if self.layout.departments.exists():
             return
         run_id = f"feed_{uuid4().hex[:8]}"
         await self.airflow.trigger(FEED, run_id)
         if await self.airflow.wait_run(FEED, run_id, within=FEED_TIMEOUT) != "success":
             raise BenchFailed("the feed did not publish the departments")
+
+    def remove_departments(self) -> None:
+        """The feed's file is gone."""
+        self.layout.departments.unlink(missing_ok=True)
+
+    async def wait_import_error(self, name: str, *, within: float) -> None:
+        """Wait until Airflow reports that this DAG file does not import."""
+        await self.airflow.wait_import_error(name, within=within)
 
     async def trigger(self, name: str = "run") -> str:
         """Start the pipeline; the run's id."""

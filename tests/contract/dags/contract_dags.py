@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 from airflow.sdk import dag, get_current_context, task
 
@@ -72,7 +72,25 @@ def contract_slow():
     sleep()
 
 
+@dag(
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    is_paused_upon_creation=True,
+    tags=TAGS,
+)
+def contract_daily():
+    """Has intervals that can be missing; paused, so that nothing of it runs by itself."""
+
+    @task
+    def note() -> None:
+        """Nothing to do."""
+
+    note()
+
+
 contract_chain()
+contract_daily()
 contract_retries()
 contract_mapped()
 contract_slow()

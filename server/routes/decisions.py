@@ -1,0 +1,115 @@
+"""What people decide: the answer to a question, and closing what was escalated."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Header, Response
+
+from graph.domain import Answer, AnswerKind
+from graph.errors import ActionRefused, DecisionConflict, DecisionInvalid, StoreUnavailable
+from server.access import OperatorDep, ServiceDep
+from server.answers import DecisionBody, DecisionIn, HitlDecisions, InboxAnswer, Question, to_answer
+from server.problems import documented
+from server.record import IncidentRecord
+from server.routes.incidents import IncidentId, etag
+from server.schemas import CloseIn, IncidentOut
+from server.service import Service
+from tools.redaction import redact
+
+log = structlog.get_logger("decisions")
+
+router = APIRouter(prefix="/incidents", tags=["decisions"])
+
+ETAG = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
+IfMatch = Annotated[str | None, Header(description="the version shown, as the incident's ETag spells it")]
+
+
+@router.post(
+    "/{incident_id}/decision",
+    status_code=202,
+    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
+)
+async def decide(
+    incident_id: IncidentId,
+    body: DecisionBody,
+    service: ServiceDep,
+    by: OperatorDep,
+    response: Response,
+    if_match: IfMatch = None,
+) -> IncidentOut:
+    """Answer the question an incident is waiting on. The first answer to a version wins.
+
+    Three forms are understood: Airmedic's own, LangChain's `{"decisions": [...]}` and Agent Inbox's
+    `[{"type": "accept"}]`. The version that was shown must be named, in the body or in `If-Match`.
+    """
+    version = _version(body, if_match)
+    record = await service.store.incident(incident_id)
+    answer = to_answer(body, _asked(record, version), by=by)
+    _check_edit(answer, record, service)
+    record = await service.store.answer(incident_id, version=version, answer=answer)
+    service.runner.ring()
+    await _note(answer, incident_id, service)
+    response.headers["etag"] = etag(record.version)
+    return IncidentOut.of(record)
+
+
+def _version(body: DecisionIn | HitlDecisions | list[InboxAnswer], if_match: str | None) -> int:
+    named = None if isinstance(body, list) else body.version
+    found = ETAG.fullmatch(if_match.strip()) if if_match is not None else None
+    if if_match is not None and found is None:
+        raise DecisionInvalid("If-Match: must be the incident's version in quotes")
+    matched = int(found.group(1)) if found is not None else None
+    if named is not None and matched is not None and named != matched:
+        raise DecisionInvalid(f"version: the body says {named}, If-Match says {matched}")
+    version = named or matched
+    if version is None:
+        raise DecisionInvalid("version: name the version that was shown, in the body or in If-Match")
+    return version
+
+
+def _asked(record: IncidentRecord, version: int) -> Question:
+    """The question of this version; the store checks again, atomically, when the answer is stored."""
+    if record.version != version:
+        raise DecisionConflict(
+            f"incident {record.id} moved on: it is at version {record.version}, not {version}"
+        )
+    if record.question is None:
+        raise DecisionConflict(f"incident {record.id} asks nothing now; it is {record.status}")
+    question = Question.of(record.question)
+    if record.plan is None or record.plan.id != question.plan_id:
+        raise DecisionConflict(f"incident {record.id} has another plan in hand by now; read it again")
+    return question
+
+
+def _check_edit(answer: Answer, record: IncidentRecord, service: Service) -> None:
+    """Say now, not later in the log, that edited arguments are out of bounds."""
+    if answer.kind is not AnswerKind.EDIT or record.plan is None:
+        return
+    try:
+        service.catalogue.with_args(record.plan, answer.args)
+    except ActionRefused as exc:
+        raise DecisionInvalid(f"args: {exc}") from exc
+
+
+async def _note(answer: Answer, incident_id: int, service: Service) -> None:
+    """A line for the agent log. The answer itself is committed already: failing here must not undo that."""
+    data = {"kind": answer.kind.value, "by": answer.by, "message": answer.message}
+    log.info("answered", incident_id=incident_id, **data)
+    try:
+        await service.store.add_event("answered", incident_id=incident_id, node="human", data=data)
+    except StoreUnavailable as exc:
+        log.warning("note_lost", incident_id=incident_id, error=str(exc))
+
+
+@router.post(
+    "/{incident_id}/close", responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
+)
+async def close(
+    incident_id: IncidentId, service: ServiceDep, by: OperatorDep, body: CloseIn | None = None
+) -> IncidentOut:
+    """Close an incident that was escalated to people."""
+    reason = redact(body.reason) if body is not None else ""
+    return IncidentOut.of(await service.store.close(incident_id, by=by, reason=reason))

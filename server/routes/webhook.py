@@ -1,0 +1,72 @@
+"""The door for the listener plugin, failure callbacks and other tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request
+
+from graph.domain import Door
+from graph.errors import EventInvalid, NotAuthentic
+from server.access import ServiceDep, webhook_secrets
+from server.events import TaskEvent, check_signature, parse_event
+from server.problems import documented
+from server.schemas import EventAccepted
+from server.service import Service
+
+log = structlog.get_logger("webhook")
+
+router = APIRouter(tags=["webhook"])
+
+BODY: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": TaskEvent.model_json_schema()}},
+}
+SIGNATURE: list[dict[str, Any]] = [
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "Standard Webhooks; required when the server has a secret",
+    }
+    for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+]
+
+
+@router.post(
+    "/webhook",
+    status_code=202,
+    responses=documented(401, 403, 408, 413, 415, 422, 503),
+    openapi_extra={"requestBody": BODY, "parameters": SIGNATURE},
+)
+async def receive_event(request: Request, service: ServiceDep) -> EventAccepted:
+    """Take an event. It is committed before the answer; a repeat is answered the same and stores nothing."""
+    body = await request.body()
+    delivery = _authenticate(request, body, service)
+    event = _without_nul(parse_event(body))
+    # Only the plugin and its callbacks sign deliveries with an id of their own making.
+    door = Door.LISTENER if event.sent_by_plugin else Door.WEBHOOK
+    accepted = await service.intake.deliver(event, door=door, delivery=delivery)
+    return EventAccepted(accepted=accepted, event=event.event)
+
+
+def _authenticate(request: Request, body: bytes, service: Service) -> str | None:
+    """The delivery's id; None when it carries none, which only an unsigned one may."""
+    secrets = webhook_secrets(service.settings)
+    if not secrets:
+        given = request.headers.get("webhook-id", "")
+        return given if 0 < len(given) <= 200 and given.isprintable() else None
+    try:
+        return check_signature(request.headers, body, secrets=secrets, now=service.clock())
+    except NotAuthentic as exc:
+        log.warning("delivery_refused", reason=str(exc), address=request.client and request.client.host)
+        raise
+
+
+def _without_nul(event: TaskEvent) -> TaskEvent:
+    for name in ("airflow", "dag_id", "run_id", "task_id", "filename"):
+        if "\0" in getattr(event, name):
+            raise EventInvalid(f"{name}: holds a NUL character")
+    return event

@@ -1,0 +1,274 @@
+"""Actions that make tasks run again, and the one that waits before that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field, JsonValue
+
+from graph.domain import RUNNING_STATES, Action, ActionClass, BlastRadius, TaskRef, TaskSnapshot
+from graph.errors import Conflict, NotFound
+from tools.actions.kind import ActionKind, Confirmation, Found, NoArgs, Parameters, Preview, listed
+from tools.gateway import AirflowGateway
+
+NEVER_RAN = frozenset({"none", "upstream_failed", "skipped", "removed", "scheduled", "queued"})
+NOTE = 1000  # characters, Airflow's limit
+DAY = 86_400.0
+
+
+class Nothing(Parameters):
+    """No target."""
+
+
+class WaitArgs(Parameters):
+    """How long."""
+
+    seconds: float = Field(ge=0, le=DAY)
+
+
+class Wait(ActionKind[Nothing, WaitArgs]):
+    """Stands first in a plan: the plan begins that much later. The clock waits, not this action."""
+
+    name: ClassVar[str] = "wait"
+    kind: ClassVar[ActionClass] = ActionClass.REVERSIBLE
+    writes: ClassVar[bool] = False
+    undoable: ClassVar[bool] = False
+    target = Nothing
+    args = WaitArgs
+
+    def describe(self, action: Action) -> str:
+        _, args = self.read(action)
+        return f"wait {args.seconds:g} s"
+
+    async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
+        return Preview(words=(self.describe(action),))
+
+    async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
+        return None
+
+    async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
+        return None
+
+    async def confirm(
+        self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
+    ) -> Confirmation:
+        return Confirmation(found=Found.DONE)
+
+
+class MappedTask(Parameters):
+    """One task instance of a run."""
+
+    task_id: str
+    map_index: int = -1
+
+
+class TasksOfRun(Parameters):
+    """Exactly these task instances of one run."""
+
+    dag_id: str
+    run_id: str
+    tasks: tuple[MappedTask, ...] = Field(min_length=1)
+
+    @property
+    def refs(self) -> tuple[TaskRef, ...]:
+        """The same as references."""
+        return tuple(
+            TaskRef(dag_id=self.dag_id, run_id=self.run_id, task_id=one.task_id, map_index=one.map_index)
+            for one in self.tasks
+        )
+
+
+class ClearArgs(Parameters):
+    """How far the clear reaches."""
+
+    downstream: bool = True  #: also what these tasks hold back
+    latest_version: bool = False  #: run the DAG's newest version instead of the run's own
+
+
+class Clearing(ActionKind[TasksOfRun, ClearArgs]):
+    """What both clears share. The ledger's key in Airflow's note tells our clear from anyone else's."""
+
+    kind: ClassVar[ActionClass] = ActionClass.IRREVERSIBLE
+    undoable: ClassVar[bool] = False
+    only_failed: ClassVar[bool]
+    target = TasksOfRun
+    args = ClearArgs
+
+    def reruns(self, action: Action) -> tuple[TaskRef, ...]:
+        return self.read(action)[0].refs
+
+    async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
+        target, args = self.read(action)
+        touched = await airflow.clear(
+            target.dag_id,
+            target.run_id,
+            target.refs,
+            dry_run=True,
+            downstream=args.downstream,
+            only_failed=self.only_failed,
+        )
+        states = {one.task: one.state for one in await airflow.run_tasks(target.dag_id, target.run_id)}
+        again = tuple(one for one in touched if states.get(one, "none") not in NEVER_RAN)
+        words = f"{self.describe(action)}: {len(touched)} task instances, {len(again)} of them ran before"
+        radius = BlastRadius(task_instances=len(touched), dag_runs=1, dags=1)
+        return Preview(words=(words,), radius=radius, tasks=again)
+
+    async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
+        found = await self._rows(airflow, self.read(action)[0])
+        return [_image(one) for one in found]
+
+    async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
+        target, args = self.read(action)
+        await airflow.clear(
+            target.dag_id,
+            target.run_id,
+            target.refs,
+            dry_run=False,
+            downstream=args.downstream,
+            only_failed=self.only_failed,
+            latest_version=args.latest_version,
+            note=_note(before, key),
+        )
+
+    async def confirm(
+        self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
+    ) -> Confirmation:
+        try:
+            rows = await self._rows(airflow, self.read(action)[0])
+        except NotFound:
+            return Confirmation(found=Found.OVERTAKEN, why="the task instances are gone")
+        now = [_image(one) for one in rows]
+        if any(_has_key(one.note, key) for one in rows):
+            return Confirmation(found=Found.DONE, after=list(now))
+        if now == before:
+            return Confirmation(found=Found.NOT_DONE, why="the tasks stand as they stood")
+        return Confirmation(found=Found.OVERTAKEN, after=list(now), why="somebody else moved the tasks")
+
+    async def _rows(self, airflow: AirflowGateway, target: TasksOfRun) -> Sequence[TaskSnapshot]:
+        """One request for all of them, however many map indexes there are."""
+        if len(target.tasks) == 1:
+            return [await airflow.task(target.refs[0])]
+        found = {one.task: one for one in await airflow.run_tasks(target.dag_id, target.run_id)}
+        if gone := [str(ref) for ref in target.refs if ref not in found]:
+            raise NotFound(f"task instances are gone: {listed(gone)}")
+        return [found[ref] for ref in target.refs]
+
+
+class ClearTask(Clearing):
+    """Runs the failed task instances again, in their own run."""
+
+    name: ClassVar[str] = "clear_task"
+    only_failed: ClassVar[bool] = True
+
+    def describe(self, action: Action) -> str:
+        target, args = self.read(action)
+        after = " and what they hold back" if args.downstream else ""
+        return f"clear {_named(target)} of run {target.run_id!r} of {target.dag_id!r}{after}"
+
+
+class RerunUpstream(Clearing):
+    """Runs the task again that made the bad input, in its own run; the plan goes on when it has ended."""
+
+    name: ClassVar[str] = "rerun_upstream"
+    only_failed: ClassVar[bool] = False
+
+    def describe(self, action: Action) -> str:
+        target, _ = self.read(action)
+        return f"run upstream {_named(target)} of run {target.run_id!r} of {target.dag_id!r} again"
+
+    async def finished(self, airflow: AirflowGateway, action: Action, *, key: str) -> bool:
+        rows = await self._rows(airflow, self.read(action)[0])
+        if bad := [str(one.task) for one in rows if one.state in {"failed", "upstream_failed"}]:
+            raise Conflict(f"the upstream task failed again: {listed(bad)}")
+        return all(one.state not in RUNNING_STATES for one in rows)
+
+
+class OneTask(Parameters):
+    """One task instance."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @property
+    def ref(self) -> TaskRef:
+        """The same as a reference."""
+        return TaskRef(**self.model_dump())
+
+
+class MarkArgs(Parameters):
+    """What it is marked as."""
+
+    state: str = Field("skipped", pattern="^(success|skipped)$")
+
+
+class MarkTask(ActionKind[OneTask, MarkArgs]):
+    """Declares a task done or skipped, so that what comes after it can run."""
+
+    name: ClassVar[str] = "mark_task"
+    kind: ClassVar[ActionClass] = ActionClass.COMPENSABLE
+    undoable: ClassVar[bool] = False
+    target = OneTask
+    args = MarkArgs
+
+    def describe(self, action: Action) -> str:
+        target, args = self.read(action)
+        return f"mark {target.ref} as {args.state}, without running it"
+
+    async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
+        radius = BlastRadius(task_instances=1, dag_runs=1, dags=1)
+        return Preview(words=(self.describe(action),), radius=radius)
+
+    async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
+        return _image(await airflow.task(self.read(action)[0].ref))
+
+    async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
+        target, args = self.read(action)
+        await airflow.mark_task(target.ref, args.state, note=_note([before], key))
+
+    async def confirm(
+        self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
+    ) -> Confirmation:
+        target, args = self.read(action)
+        row = await airflow.task(target.ref)
+        now = _image(row)
+        if row.state == args.state and _has_key(row.note, key):
+            return Confirmation(found=Found.DONE, after=now)
+        if now == before:
+            return Confirmation(found=Found.NOT_DONE, why="the task stands as it stood")
+        return Confirmation(found=Found.OVERTAKEN, after=now, why="somebody else moved the task")
+
+
+def _image(row: TaskSnapshot) -> JsonValue:
+    return {
+        "task_id": row.task.task_id,
+        "map_index": row.task.map_index,
+        "state": row.state,
+        "try_number": row.try_number,
+        "note": row.note,
+    }
+
+
+def _note(before: JsonValue, key: str) -> str:
+    """The key, after what a person wrote when the note is one task's own."""
+    only = before[0] if isinstance(before, list) and len(before) == 1 else None
+    words = str(only.get("note") or "") if isinstance(only, dict) else ""
+    return f"{words[: NOTE - len(key) - 1]}\n{key}" if words else key
+
+
+def _has_key(note: str, key: str) -> bool:
+    """Whole words only: attempt 1.1.1 is not 1.1.10."""
+    return key in note.split()
+
+
+def _named(target: TasksOfRun) -> str:
+    if len(target.tasks) > 5:
+        return f"{len(target.tasks)} instances of {listed(sorted({one.task_id for one in target.tasks}))}"
+    return listed(
+        one.task_id if one.map_index < 0 else f"{one.task_id}[{one.map_index}]" for one in target.tasks
+    )
+
+
+__all__ = ["ClearTask", "MarkTask", "NoArgs", "OneTask", "RerunUpstream", "TasksOfRun", "Wait"]
