@@ -59,6 +59,12 @@ class StalePlan(AirmedicError):
     """The world moved since the plan was made; it is withdrawn."""
 
 
+class NotYet(AirmedicError):
+    """An earlier action of the plan is still at work in Airflow; the plan goes on when it has ended."""
+
+    retryable = True
+
+
 class UndoBlocked(AirmedicError):
     """Undo would overwrite a change somebody else made since; a person must decide."""
 

@@ -139,9 +139,7 @@ def to_answer(body: DecisionIn | HitlDecisions | list[InboxAnswer], question: Qu
         case _:
             kind, message, args = _from_inbox(body[0], question)
     _check(kind, message, args, question)
-    return Answer(
-        kind=kind, by=by, message=redact(message), plan_id=question.plan_id, args=tuple(args or ())
-    )
+    return Answer(kind=kind, by=by, message=redact(message), plan_id=question.plan_id, args=tuple(args or ()))
 
 
 Parts = tuple[AnswerKind, str, list[dict[str, JsonValue]] | None]
@@ -213,6 +211,7 @@ def _untexted(value: JsonValue, before: JsonValue) -> JsonValue:
     if not isinstance(value, str) or isinstance(before, str) or before is None:
         return value
     try:
-        return plain(json.loads(value))
+        typed: JsonValue = plain(json.loads(value))
     except ValueError:
         return value
+    return typed

@@ -38,7 +38,7 @@ def create_app(settings: Settings, *, service_factory: ServiceFactory = open_ser
         version=version("airmedic"),
         description=DESCRIPTION,
         lifespan=lifespan,
-        responses={500: {"model": Problem}, **documented(500)},
+        responses={500: {"model": Problem, **documented(500)[500]}},
     )
     api = APIRouter(prefix="/api", dependencies=[Depends(operator)])
     for part in (overview.router, incidents.router, decisions.router):

@@ -104,11 +104,11 @@ class AirflowHttp:
         *,
         verify: bool | str = True,
         timeout: float = 10.0,
-        jitter: Callable[[], float] = random.random,
+        pause: float = FIRST_PAUSE,
     ) -> None:
         self._tokens = tokens
         self._timeout = timeout
-        self._jitter = jitter
+        self._pause = pause
         self._client = ApiClient(
             Configuration(
                 host=url.rstrip("/"),
@@ -128,7 +128,7 @@ class AirflowHttp:
             except AirflowUnreachable:
                 if call.write or attempt == READ_TRIES:
                     raise
-                await asyncio.sleep(FIRST_PAUSE * 2 ** (attempt - 1) * (0.5 + self._jitter()))
+                await asyncio.sleep(self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("unreachable")
 
     async def run(self, work: Callable[[], T]) -> T:

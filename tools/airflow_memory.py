@@ -28,7 +28,7 @@ from graph.errors import Conflict, InvalidRequest, NotFound
 from tools import airflow_translate as translate
 from tools.airflow_memory_state import TaskSpec, Ticking, Try
 from tools.airflow_memory_world import MemoryWorld, Write, masked_text
-from tools.redaction import redact
+from tools.redaction import redact, redact_json
 
 NOTE = 1000  # characters
 MARKS = frozenset({"success", "failed", "skipped"})
@@ -100,7 +100,7 @@ class MemoryAirflow(MemoryWorld):
         self._reading("xcom")
         run = self._runs.get((task.dag_id, task.run_id))
         row = run.rows.get((task.task_id, task.map_index)) if run else None
-        return translate.redact_json(row.xcom.get(key)) if row else None
+        return redact_json(row.xcom.get(key)) if row else None
 
     async def dag(self, dag_id: str) -> DagInfo:
         self._reading("dag")

@@ -33,7 +33,7 @@ from graph.errors import Conflict, NotFound
 from tools import airflow_translate as translate
 from tools.airflow_auth import PasswordLogin, StaticToken, TokenSource
 from tools.airflow_http import AirflowHttp, Call, Query
-from tools.redaction import redact
+from tools.redaction import redact, redact_json
 
 PAGE = 100  # Airflow's own maximum unless configured
 LOG_PAGES = 100
@@ -177,7 +177,7 @@ class AirflowRest:
         query = [("map_index", names.pop("map_index")), ("stringify", "false")]
         call = _get(f"XCom {key!r} of {task}", path, names, query)
         try:
-            return await self._ask(call, lambda found: translate.redact_json(found["value"]))
+            return await self._ask(call, lambda found: redact_json(found["value"]))
         except NotFound:
             return None
 

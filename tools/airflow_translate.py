@@ -24,7 +24,7 @@ from graph.domain import (
 )
 from graph.errors import ActionRefused
 from tools.log_text import render
-from tools.redaction import redact
+from tools.redaction import redact, redact_json
 
 Json = Mapping[str, Any]
 
@@ -38,24 +38,6 @@ TIMES = ("queued_when", "scheduled_when", "start_date", "end_date")
 def moment(value: str | None) -> datetime | None:
     """A time of Airflow's, aware, in UTC."""
     return None if value is None else datetime.fromisoformat(value).astimezone(UTC)
-
-
-def redact_json(value: JsonValue) -> JsonValue:
-    """The value with every text in it redacted; a key that names a secret counts."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, list):
-        return [redact_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _redact_entry(key, item) for key, item in value.items()}
-    return value
-
-
-def _redact_entry(key: str, value: JsonValue) -> JsonValue:
-    if not isinstance(value, str):
-        return redact_json(value)
-    pair = redact(f"{key}={value}")
-    return pair[len(key) + 1 :] if pair.startswith(f"{key}=") else redact(value)
 
 
 def task_ref(found: Json) -> TaskRef:
@@ -190,7 +172,7 @@ def without_sources(content: list[JsonValue]) -> list[JsonValue]:
 
 def variable(found: Json) -> Variable:
     """A contract's text as it is, any other redacted; `masked` when something is hidden either way."""
-    key, value = found["key"], found["value"]
+    key, value = found["key"], found["value"] or ""
     shown = value if key.startswith(CONTRACTS) else redact(value)
     return Variable(
         key=key,
@@ -201,18 +183,20 @@ def variable(found: Json) -> Variable:
 
 
 def connection(found: Json) -> Connection:
-    extra = found.get("extra")
+    """A host can hold a password too (a whole URL): hidden there, it counts as `extra_masked`."""
+    extra, host = found.get("extra"), found.get("host")
     shown = None if extra is None else redact(extra)
+    shown_host = None if host is None else redact(host)
     return Connection(
         conn_id=found["connection_id"],
         conn_type=found["conn_type"],
-        host=found.get("host"),
+        host=shown_host,
         schema_name=found.get("schema"),
         login=found.get("login"),
         port=found.get("port"),
         extra=shown,
         description=found.get("description"),
-        extra_masked=extra is not None and (MASK in extra or shown != extra),
+        extra_masked=MASK in (extra or "") or shown != extra or shown_host != host,
     )
 
 

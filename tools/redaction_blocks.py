@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
 
-from tools.redaction_rules import Rule, compiled, is_placeholder, masked, phrase
+from tools.redaction_rules import Rule, compiled, is_placeholder, line_end, masked, phrase
 
 _KEY = (
     rb"[\w.-]*(?i:password|passwd|passphrase|pwd|secret|token|api_?key|access_?key|secret_?key|private_?key)"
@@ -42,43 +41,53 @@ TWO_LINES: tuple[Rule, ...] = (
 )
 #: Says that the next line belongs to this one.
 OPENS_NEXT = (
-    rb"(?i:\bname[\"']?[ \t]*:[ \t]*[\"']?" + _KEY + rb"[\"']?,?[ \t]*\r?(?:\n|$)"
-    rb"|" + _KEY + rb"[\"']?[ \t]*:[ \t]*(?:[|>][+-]?\d?)?[ \t]*\r?(?:\n|$))"
+    rb"(?:\b(?i:name)[\"']?[ \t]*:[ \t]*[\"']?"
+    + _KEY
+    + rb"[\"']?,?|"
+    + _KEY
+    + rb"[\"']?[ \t]*:[ \t]*(?:[|>][+-]?\d?)?)[ \t]*\r?$"
 )
 
 
 def redact_blocks(text: bytes) -> bytes:
     """Private keys that run over many lines, their armour kept: every line stays a line."""
-    if _BEGIN.search(text) is None:
-        return text
-    lines = text.split(b"\n")
-    index = 0
-    while index < len(lines):
-        begin = _BEGIN.search(lines[index])
-        index += 1
-        if begin is not None and _END.search(begin.string, begin.end()) is None:
-            index = _redact_body(lines, index)
-    return b"\n".join(lines)
+    parts: list[bytes] = []
+    done = 0
+    while (begin := _BEGIN.search(text, done)) is not None:
+        end = line_end(text, begin.end())
+        parts.append(text[done:end])
+        done = end
+        if _END.search(text[begin.end() : end]) is None:
+            done = _redact_body(text, end, parts)
+    return b"".join([*parts, text[done:]]) if parts else text
 
 
-def _redact_body(lines: list[bytes], first: int) -> int:
-    """Redact the base64 lines from `first` on; the index of the line that ends the block."""
-    for index in islice(range(first, len(lines)), _MOST_LINES):
-        line = lines[index]
-        end = _END.search(line)
-        body = line[: end.start()] if end is not None else line
-        token = body.split()[-1] if body.split() else b""
-        found = _BODY.fullmatch(token)
-        alone = body.strip() == token
-        if found is not None and (alone or len(found.group(1)) >= 16):
-            at = body.rindex(token) + found.start(1)
-            lines[index] = (
-                line[:at] + masked("private-key", found.group(1)) + line[at + len(found.group(1)) :]
-            )
-        elif (
-            end is None and token and not is_placeholder(token.strip(b"\"',()")) and not _ARMOUR.search(line)
-        ):
-            return index
-        if end is not None:
-            return index + 1
-    return min(first + _MOST_LINES, len(lines))
+def _redact_body(text: bytes, done: int, parts: list[bytes]) -> int:
+    """Append the redacted base64 lines that follow; returns where the block ends."""
+    for _ in range(_MOST_LINES):
+        if done >= len(text):
+            break
+        end = line_end(text, done + 1)
+        line = text[done:end]  # with the line break before it
+        closing = _END.search(line)
+        redacted = _body_line(line[: closing.start()] if closing is not None else line)
+        if redacted is None and closing is None:
+            break
+        if redacted is not None:
+            parts += (redacted, line[closing.start() :] if closing is not None else b"")
+            done = end
+        if closing is not None:
+            break
+    return done
+
+
+def _body_line(line: bytes) -> bytes | None:
+    """A line of a key without its base64, whatever a logger printed before it; None for any other line."""
+    words = line.split()
+    token = words[-1] if words else b""
+    found = _BODY.fullmatch(token)
+    if found is not None and (len(words) == 1 or len(found.group(1)) >= 16):
+        at = line.rindex(token) + found.start(1)
+        return line[:at] + masked("private-key", found.group(1)) + line[at + len(found.group(1)) :]
+    inside = not token or is_placeholder(token.strip(b"\"',()")) or _ARMOUR.search(line) is not None
+    return line if inside else None

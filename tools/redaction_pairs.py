@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from tools.redaction_rules import Match, Rule, compiled, is_placeholder, masked
 
@@ -56,7 +57,7 @@ _SEPARATOR = rb"(?:\\*[\"'`]|&quot;)?\]?[ \t]*(?:=>|:=|[=:]|%3[AaDd])[ \t]*"
 _PAIR = compiled(rb"(?i)([\w.-]*" + _WORDS + _SUFFIX + rb")(" + _SEPARATOR + rb")" + _VALUE)
 _PAIR_TRIGGER = rb"(?i:" + _WORDS + _SUFFIX + _SEPARATOR + rb"[^\s=])"
 _FLAG = compiled(rb"(?i)((?:^|\s)--?[\w-]*" + _WORDS + _SUFFIX + rb")((?:[\"'],)?[ \t]+)" + _VALUE)
-_FLAG_TRIGGER = rb"(?i:(?:^|\s)--?[\w-]*" + _WORDS + _SUFFIX + rb"(?:[\"'],)?[ \t]+[^\s-])"
+_FLAG_TRIGGER = rb"(?i:(?:^|\s)--?[\w-]*" + _WORDS + _SUFFIX + rb"(?:[\"'],)?[ \t]+[^\s])"
 
 _KEY_PATTERNS = tuple(
     (kind, compiled(rb"(?i)(?:" + _spelled(source) + rb")" + _SUFFIX + rb"$"))
@@ -91,6 +92,7 @@ _PROSE = frozenset(
 )
 
 
+@lru_cache(maxsize=512)
 def key_kind(key: bytes) -> str | None:
     """The kind of secret a name announces, or None."""
     if _PLAIN_KEY.search(key):
@@ -119,9 +121,9 @@ def _replace_pair(match: Match) -> bytes:
     if head:
         return key + separator + head + _hidden(kind, inner) + tail
     secret, rest = _bare_parts(value)
-    if kind == "authorization" and _WORD.match(secret) and match.string[match.end() :].strip():
+    if kind == "authorization" and _WORD.match(secret) and _following(match):
         return match.group()  # the scheme; what follows it is a phrase's business
-    if _is_code(key, value, secret) or _is_prose(separator, secret, match.string[match.end() :]):
+    if _is_code(key, value, secret) or _is_prose(separator, secret, _following(match)):
         return match.group()
     return key + separator + _hidden(kind, secret) + rest
 
@@ -132,7 +134,12 @@ def _replace_flag(match: Match) -> bytes:
     head, inner, tail = unquoted(value)
     if not head:
         inner, tail = _bare_parts(value)
-    if kind is None or inner.startswith(b"-") or inner.lower() in _PROSE or (not head and _CODE.match(inner)):
+    if (
+        kind is None
+        or (not head and inner.startswith(b"-"))
+        or inner.lower() in _PROSE
+        or (not head and _CODE.match(inner))
+    ):
         return match.group()
     return key + separator + head + _hidden(kind, inner) + tail
 
@@ -172,11 +179,16 @@ def _is_code(key: bytes, value: bytes, secret: bytes) -> bool:
     return _CODE.match(value) is not None
 
 
+def _following(match: Match) -> bytes:
+    """The next word's beginning; a slice to the end would cost a copy of the line per match."""
+    return match.string[match.end() : match.end() + 16].lstrip(b" \t")
+
+
 def _is_prose(separator: bytes, secret: bytes, following: bytes) -> bool:
     """`Invalid token: unexpected end` tells a story; `token: abcdef` at the end of a line holds one."""
     if not separator.strip().endswith(b":") or not _WORD.match(secret):
         return False
-    return following.lstrip(b" \t")[:1].isalpha() or secret.lower() in _PROSE
+    return following[:1].isalpha() or secret.lower() in _PROSE
 
 
 PAIRS = Rule("pairs", _PAIR, _replace_pair, _PAIR_TRIGGER)

@@ -42,8 +42,7 @@ def _user_and_password(secret: bytes) -> bool:
         return False
 
 
-#: In this order: a URL's password goes before the address after it could be read as an e-mail.
-PHRASES: tuple[Rule, ...] = (
+URLS: tuple[Rule, ...] = (
     phrase(
         "password", rb"(?i)\b[a-z][a-z0-9+.-]*:(?://|%2F%2F)[^\s:/@\"'<>]*:([^\s/\"'<>?#]+)@", fits=_no_port
     ),
@@ -54,6 +53,9 @@ PHRASES: tuple[Rule, ...] = (
         "password",
         rb"(?i)\b(?:sqlplus|expdp|impdp|sqlldr|rman|cx_oracle|oracledb)\b[^\n]*?[\s\"'=]\w+/([^@\s\"'/]+)@",
     ),
+)
+
+PHRASES: tuple[Rule, ...] = (
     phrase(
         "signature",
         rb"(?i)[?&;](?:amp;)?(?:sig|signature|x-amz-signature|x-goog-signature|awsaccesskeyid|x-amz-credential|"

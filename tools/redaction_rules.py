@@ -8,7 +8,7 @@ is never cut off by a repetition count.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,14 +52,63 @@ class Rule:
 
 def compiled(source: bytes, *, captures: bool = True) -> Pattern:
     """A linear-time pattern over bytes."""
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
+    options = _options()
     options.never_capture = not captures
-    # The joined patterns have many alternatives; with the default 8 MiB RE2 falls back to its slow engine.
-    options.max_mem = 128 << 20
-    options.log_errors = False
     pattern: Pattern = re2.compile(source, options)
     return pattern
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    # With the default 8 MiB, the joined patterns make RE2 fall back to its slow engine.
+    options.max_mem = 64 << 20
+    options.log_errors = False
+    return options
+
+
+class Family:
+    """Rules that are scanned for together: one automaton of all would have no end of states."""
+
+    def __init__(self, *rules: Rule) -> None:
+        self.rules = rules
+        self._scan = compiled(b"|".join(b"(?:" + rule.trigger + b")" for rule in rules), captures=False)
+        self._set = _rule_set(rules) if len(rules) > 3 else None
+
+    def lines(self, text: bytes) -> Iterator[int]:
+        """Where each line begins that holds anything of this family."""
+        position = 0
+        while (hit := self._scan.search(text, position)) is not None:
+            # A pattern may begin with the line break before its line.
+            first = hit.start() + (text[hit.start() : hit.start() + 1] == b"\n")
+            yield text.rfind(b"\n", 0, first) + 1
+            position = line_end(text, first)
+            if position == len(text):
+                return
+
+    def clean(self, line: bytes) -> bytes:
+        """The line without this family's secrets."""
+        if self._scan.search(line) is None:
+            return line
+        # An empty answer means that the set's automaton ran out of memory: the scan found something.
+        indices = sorted(self._set.Match(line)) if self._set is not None else ()
+        for rule in [self.rules[index] for index in indices] or self.rules:
+            line = rule.apply(line)
+        return line
+
+
+def _rule_set(rules: Sequence[Rule]) -> re2.Set:
+    matcher = re2.Set.SearchSet(_options())
+    for rule in rules:
+        matcher.Add(rule.trigger)
+    matcher.Compile()
+    return matcher
+
+
+def line_end(text: bytes, start: int) -> int:
+    """Where the line that holds `start` ends."""
+    end = text.find(b"\n", start)
+    return len(text) if end < 0 else end
 
 
 def is_placeholder(value: bytes) -> bool:
@@ -84,4 +133,11 @@ def phrase(kind: str, source: bytes, *, fits: Callable[[bytes], bool] | None = N
         begin = match.start(1) - match.start()
         return whole[:begin] + masked(kind, secret) + whole[begin + len(secret) :]
 
-    return Rule(kind, compiled(source), replace, source)
+    return Rule(kind, compiled(source), replace, _head(source))
+
+
+def _head(source: bytes) -> bytes:
+    """The pattern up to the secret, where something telling stands before it outside of any group."""
+    start = re.search(rb"(?<!\\)\((?!\?)", source)
+    head = source[: start.start()] if start else source
+    return head if len(head) > 24 and head.count(b"(") == head.count(b")") else source

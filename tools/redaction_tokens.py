@@ -109,26 +109,62 @@ TOKEN_KINDS: dict[str, bytes] = {
     # keys and hashes
     "ssh-private-key": rb"\bb3BlbnNzaC1rZXktdjE[A-Za-z0-9+/]{32,}={0,2}",
     "putty-private-key": rb"(\bPrivate-MAC:\s*)[0-9a-f]{40,64}",
-    "password-hash": rb"(?:\$|%24)(?:1|2[abxy]?|5|6|y|apr1|argon2[id]{1,2}|scrypt)(?:\$|%24)[./A-Za-z0-9$=,+%]{20,}"
+    "password-hash": rb"(?:\$|%24)(?:1|2[abxy]?|5|6|y|apr1|argon2[id]{1,2}|scrypt)"
+    rb"(?:\$|%24)[./A-Za-z0-9$=,+%]{20,}"
     rb"|\bpbkdf2[_:]sha\d+[$:]\d+[$:][^\s$:\"']+[$:][A-Za-z0-9+/=]{20,}"
     rb"|\bSCRAM-SHA-256\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=:]{20,}",
     "ldap-password-hash": rb"\{(?:SSHA|SHA|SMD5|CRYPT)\d*\}[A-Za-z0-9+/=$.]{16,}",
 }
 
-_KEEP_HEAD = frozenset(kind for kind, source in TOKEN_KINDS.items() if re.match(rb"\((?!\?)", source))
-_EACH = tuple((kind, compiled(source)) for kind, source in TOKEN_KINDS.items())
+_COUNTED = re.compile(rb"(\[[^\]]*\]|\\[wd])\{(?:[5-9]|\d{2,})(?:,\d*)?\}")
+# Kinds that begin with any letter have no prefix to scan for: what is rare in the middle of them serves.
+_TRIGGERS = {
+    "azure-client-secret": rb"8Q~",
+    "azure-storage-key": rb"\+ASt",
+    "azure-devops-token": rb"AZDO",
+    "terraform-token": rb"\.atlasv1\.",
+    "mailchimp-key": rb"[0-9a-f]{4}-us\d",
+    "newrelic-key": rb"NR(?:AK|AL|AA|JS|II|RA)",
+    "telegram-token": rb"\d:AA[A-Za-z0-9_-]{16}",
+    "discord-token": rb"\b[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.",
+    "fernet-key": rb"[A-Za-z0-9_-]{24}=\B",
+}
 
 
-def _replace(match: Match) -> bytes:
-    text = match.group()
-    for kind, pattern in _EACH:
-        found = pattern.fullmatch(text)
-        if found is not None:
-            kept = found.group(1) if kind in _KEEP_HEAD else b""
-            return kept + masked(kind, text[len(kept) :])
-    return masked("token", text)
+def _alternatives(source: bytes) -> list[bytes]:
+    """Split at the `|` that stand in no group."""
+    parts: list[bytes] = []
+    for piece in source.split(b"|"):
+        if parts and parts[-1].count(b"(") != parts[-1].count(b")"):
+            parts[-1] += b"|" + piece
+        else:
+            parts.append(piece)
+    return parts
 
 
-_UNION = b"(?:" + b"|".join(TOKEN_KINDS.values()) + b")"
+def _trigger(source: bytes) -> bytes:
+    """The pattern up to three characters of its first long class: long counts multiply the scan's states."""
+    short = []
+    for part in _alternatives(source):
+        found = _COUNTED.search(part)
+        head = part[: found.start()] if found else part
+        whole = found is None or head.count(b"(") != head.count(b")")
+        short.append(
+            _COUNTED.sub(rb"\1{3,}", part) if found is None or whole else head + found.group(1) + b"{3}"
+        )
+    return b"|".join(short)
 
-TOKENS = Rule("tokens", compiled(_UNION, captures=False), _replace, _UNION)
+
+def _rule(kind: str, source: bytes) -> Rule:
+    keeps_head = source.startswith(b"(") and not source.startswith(b"(?")
+
+    def replace(match: Match) -> bytes:
+        kept = match.group(1) if keeps_head else b""
+        return kept + masked(kind, match.group()[len(kept) :])
+
+    return Rule(kind, compiled(source), replace, _TRIGGERS.get(kind, _trigger(source)))
+
+
+_ALL = tuple(_rule(kind, source) for kind, source in TOKEN_KINDS.items())
+TOKENS = tuple(rule for rule in _ALL if rule.name not in _TRIGGERS)
+ODD_TOKENS = tuple(rule for rule in _ALL if rule.name in _TRIGGERS)

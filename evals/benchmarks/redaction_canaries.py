@@ -47,7 +47,7 @@ def text_of(alphabet: str, length: int) -> Callable[[random.Random], str]:
 
 
 def shaped(shape: str) -> Callable[[random.Random], str]:
-    """Random text by a shape: `{A36}` is 36 of ALNUM; L lower, U upper, S URL-safe, H hex, D digits, B base64."""
+    """Random text by a shape: `{A36}` is 36 of ALNUM; L lower, U upper, S URL-safe, H hex, D digits."""
     alphabets = {
         "A": ALNUM,
         "L": LOWER,

@@ -79,6 +79,18 @@ def transform(rows, departments):
     """Say nothing and leave."""
     os._exit(1)
 '''
+UNSERIALISABLE_TRANSFORM = '''\
+"""What the demo pipeline makes of a validated employee."""
+
+from airflow.sdk import get_current_context
+
+
+def transform(rows, departments):
+    """Hand a set-like view on as XCom."""
+    get_current_context()["ti"].xcom_push(key="departments", value=departments.keys())
+    return rows
+'''
+FULL_DISK = '\nCREATE = "PRAGMA max_page_count = 2"\n'
 WRONG_SQL = ("INSERT INTO employees (", "INSERT INTO employees VALUES (")
 
 
@@ -242,6 +254,13 @@ async def break_sql(world: World) -> None:
     world.break_code("employees_sql.py", good.replace(*WRONG_SQL))
 
 
+async def fill_disk(world: World) -> None:
+    """The warehouse's file may not grow: SQLite's own limit stands for the disk's."""
+    world.make_warehouse()
+    good = (world.layout.dags / "employees_sql.py").read_text()
+    world.break_code("employees_sql.py", good + FULL_DISK)
+
+
 async def restore_code(world: World) -> None:
     """The DAGs' copy as it was."""
     world.restore_code()
@@ -350,10 +369,12 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         "F26": lasting(code("employees_transform.py", BROKEN_TRANSFORM), restore_code, "transform"),
         "F27": Injection(break_dag_file, restore_code, import_error_known, None, triggers=False),
         "F28": lasting(break_sql, restore_code, "load"),
+        "F29": lasting(fill_disk, restore_code, "load"),
         "F31": lasting(code("employees_transform.py", SHELL_TRANSFORM), restore_code, "transform"),
         "F32": Injection(
             code("employees_transform.py", SILENT_TRANSFORM), restore_code, empty_log, "transform"
         ),
+        "F33": lasting(code("employees_transform.py", UNSERIALISABLE_TRANSFORM), restore_code, "transform"),
         "F39": Injection(close_source, open_source, mend_before_retry, None),
         "F43": Injection(nothing, nothing, ends_well, None),
         "F44": Injection(close_source, open_source, mend_before_retry, None),

@@ -1,7 +1,9 @@
 """Runs commands as long as its standard input stays open, then ends them and everything they started.
 
-Standard library only, started by path with `python leash.py LOG_FILE JSON`. The pipe on standard input is
-held by the process that wants the commands; when that process dies, however it dies, the pipe closes.
+Standard library only, started by path with `python leash.py LOG_DIR JSON`, where the JSON object names each
+command; `LOG_DIR/NAME.log` is what it prints, `LOG_DIR/ended` the name of one that ended by itself. The pipe
+on standard input is held by the process that wants the commands; when that process dies, however it dies,
+the pipe closes.
 The leash must be the leader of its own session: whatever is in that session when it ends is ended too
 (Airflow puts each task in a process group of its own, so groups are not enough).
 """
@@ -15,8 +17,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-GRACE = 6.0  # seconds between SIGTERM and SIGKILL
+Children = dict[str, "subprocess.Popen[bytes]"]
+
+GRACE = 4.0  # seconds between SIGTERM and SIGKILL
 TICK = 0.2  # seconds
 
 
@@ -43,49 +48,40 @@ def send(pids: list[int], number: signal.Signals) -> None:
             continue
 
 
-def end(children: list[subprocess.Popen[bytes]]) -> None:
+def end(children: Children) -> None:
     """SIGTERM to the commands, which end their own children; SIGKILL to what is left of the session."""
-    send([child.pid for child in children if child.poll() is None], signal.SIGTERM)
+    every = children.values()
+    send([child.pid for child in every if child.poll() is None], signal.SIGTERM)
     deadline = time.monotonic() + GRACE
-    while time.monotonic() < deadline and any(child.poll() is None for child in children):
+    while time.monotonic() < deadline and any(child.poll() is None for child in every):
         time.sleep(TICK)
     while left := session_pids():
         send(left, signal.SIGKILL)
-        for child in children:
+        for child in every:
             child.poll()
         time.sleep(TICK / 2)
 
 
-def hold(children: list[subprocess.Popen[bytes]]) -> int:
-    """Wait until standard input closes or a command ends; the latter's exit status, else 0."""
+def hold(children: Children) -> str | None:
+    """Wait until standard input closes or a command ends; the latter's name."""
     while True:
         readable, _, _ = select.select([0], [], [], TICK)
         if readable and not os.read(0, 4096):
-            return 0
-        for child in children:
+            return None
+        for name, child in children.items():
             if child.poll() is not None:
-                return child.returncode or 1
+                return name
 
 
-def main(log_file: str, commands: str) -> int:
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # only the pipe decides
-    children: list[subprocess.Popen[bytes]] = []
-    try:
-        with open(log_file, "ab") as log:
-            for command in json.loads(commands):
-                children.append(
-                    subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        preexec_fn=default_signals,
-                    )
-                )
-        return hold(children)
-    finally:
-        end(children)
+def start(log_dir: Path, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    with (log_dir / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=default_signals,
+        )
 
 
 def default_signals() -> None:
@@ -93,5 +89,21 @@ def default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def main(log_dir: Path, commands: dict[str, list[str]]) -> int:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # only the pipe decides
+    children: Children = {}
+    try:
+        for name, command in commands.items():
+            children[name] = start(log_dir, name, command)
+        ended = hold(children)
+    finally:
+        end(children)
+    if ended is None:
+        return 0
+    (log_dir / "ended").write_text(ended)
+    return children[ended].returncode or 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(Path(sys.argv[1]), json.loads(sys.argv[2])))

@@ -80,7 +80,7 @@ class Sandbox:
         self.username = USERNAME
         self.password = password
         self.home = home
-        self.log_file = home / "sandbox.log"
+        self.log_dir = _log_dir(home)  #: one file for each component
         self._env = env
         self._leash = leash
         self._started = datetime.now(UTC)
@@ -117,10 +117,10 @@ class Sandbox:
             async with asyncio.timeout(seconds):
                 while not await ready():
                     if not self.running:
-                        raise SandboxFailed(f"Airflow ended while starting\n{_tail(self.log_file)}")
+                        raise SandboxFailed(f"Airflow ended while starting\n{_tail(self.log_dir)}")
                     await asyncio.sleep(POLL)
         except TimeoutError as exc:
-            raise SandboxFailed(f"{what} not ready after {seconds:.0f} s\n{_tail(self.log_file)}") from exc
+            raise SandboxFailed(f"{what} not ready after {seconds:.0f} s\n{_tail(self.log_dir)}") from exc
 
 
 @asynccontextmanager
@@ -240,7 +240,7 @@ def _secrets(home: Path) -> dict[str, str]:
 
 
 async def _migrate(home: Path, env: Mapping[str, str], progress: Callable[[str], None]) -> None:
-    """Make the metadata database: copied from the first one that this lock file made, which is much faster."""
+    """Make the metadata database: a copy of the first one this lock file made is much faster."""
     database, template = home / "airflow.db", _template()
     if (home / "migrated").exists():
         return
@@ -269,12 +269,14 @@ def _keep_journal(database: Path) -> None:
 
 
 async def _start(home: Path, env: Mapping[str, str], parts: Sequence[str]) -> asyncio.subprocess.Process:
-    commands = [[str(_executable()), part] for part in parts]
+    log_dir = _log_dir(home)
+    _emptied(log_dir)
+    commands = {part: [str(_executable()), part] for part in parts}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
         str(LEASH),
-        str(home / "sandbox.log"),
+        str(log_dir),
         json.dumps(commands),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
@@ -288,8 +290,11 @@ async def _start(home: Path, env: Mapping[str, str], parts: Sequence[str]) -> as
 async def _stop(leash: asyncio.subprocess.Process) -> None:
     if leash.stdin is not None:
         leash.stdin.close()
-    async with asyncio.timeout(STOP_TIMEOUT):
-        await leash.wait()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await leash.wait()
+    except TimeoutError as exc:
+        raise SandboxFailed(f"Airflow did not end within {STOP_TIMEOUT:.0f} s") from exc
 
 
 async def _run(command: Sequence[str], *, env: Mapping[str, str], what: str) -> str:
@@ -317,10 +322,25 @@ async def _run(command: Sequence[str], *, env: Mapping[str, str], what: str) -> 
     return out.decode(errors="replace")
 
 
-def _tail(log_file: Path) -> str:
-    if not log_file.exists():
-        return "(no log)"
-    return "\n".join(log_file.read_text(errors="replace").splitlines()[-LOG_TAIL:])
+def _log_dir(home: Path) -> Path:
+    return home / "components"
+
+
+def _emptied(log_dir: Path) -> None:
+    shutil.rmtree(log_dir, ignore_errors=True)
+    log_dir.mkdir()
+
+
+def _tail(log_dir: Path) -> str:
+    """The last lines of the component that ended, else of every one."""
+    ended = log_dir / "ended"
+    files = [log_dir / f"{ended.read_text()}.log"] if ended.exists() else sorted(log_dir.glob("*.log"))
+    lines = LOG_TAIL // max(len(files), 1)
+    return "\n".join(
+        f"{file.stem}: {line}"
+        for file in files
+        for line in file.read_text(errors="replace").splitlines()[-lines:]
+    )
 
 
 async def _healthy(client: httpx.AsyncClient, started: datetime) -> bool:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,6 +207,14 @@ class World:
         with suppress(FileNotFoundError, ValueError):
             return int((self.layout.files / "pids" / task_id).read_text())
         return None
+
+    def make_warehouse(self) -> None:
+        """The empty table, as after a first load."""
+        with closing(sqlite3.connect(self.layout.warehouse)) as database:
+            database.execute(
+                "CREATE TABLE employees (run_id TEXT NOT NULL, id INTEGER NOT NULL, name TEXT, email TEXT,"
+                " department TEXT, salary NUMERIC, hired_on TEXT)"
+            )
 
     def lock_warehouse(self) -> None:
         """Be another writer that does not let go."""

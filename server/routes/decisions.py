@@ -48,7 +48,7 @@ async def decide(
     version = _version(body, if_match)
     record = await service.store.incident(incident_id)
     answer = to_answer(body, _asked(record, version), by=by)
-    _check_edit(answer, record, service)
+    _check_plan(answer, record, service)
     record = await service.store.answer(incident_id, version=version, answer=answer)
     service.runner.ring()
     await _note(answer, incident_id, service)
@@ -84,14 +84,19 @@ def _asked(record: IncidentRecord, version: int) -> Question:
     return question
 
 
-def _check_edit(answer: Answer, record: IncidentRecord, service: Service) -> None:
-    """Say now, not later in the log, that edited arguments are out of bounds."""
-    if answer.kind is not AnswerKind.EDIT or record.plan is None:
+def _check_plan(answer: Answer, record: IncidentRecord, service: Service) -> None:
+    """Say now, not later in the log, that arguments are out of bounds or still missing."""
+    plan = record.plan
+    if plan is None or answer.kind not in {AnswerKind.APPROVE, AnswerKind.EDIT}:
         return
     try:
-        service.catalogue.with_args(record.plan, answer.args)
+        if answer.kind is AnswerKind.EDIT:
+            plan = service.catalogue.with_args(plan, answer.args)
+        missing = service.catalogue.missing(plan)
     except ActionRefused as exc:
         raise DecisionInvalid(f"args: {exc}") from exc
+    if missing:
+        raise DecisionInvalid(f"args: the plan needs {', '.join(missing)} from you; answer with edit")
 
 
 async def _note(answer: Answer, incident_id: int, service: Service) -> None:
@@ -104,9 +109,7 @@ async def _note(answer: Answer, incident_id: int, service: Service) -> None:
         log.warning("note_lost", incident_id=incident_id, error=str(exc))
 
 
-@router.post(
-    "/{incident_id}/close", responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503)
-)
+@router.post("/{incident_id}/close", responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503))
 async def close(
     incident_id: IncidentId, service: ServiceDep, by: OperatorDep, body: CloseIn | None = None
 ) -> IncidentOut:

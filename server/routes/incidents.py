@@ -51,9 +51,7 @@ async def read_incident(
     return IncidentDetailOut.of_detail(detail)
 
 
-@router.get(
-    "/{incident_id}/log", response_class=PlainTextResponse, responses=documented(401, 404, 422, 503)
-)
+@router.get("/{incident_id}/log", response_class=PlainTextResponse, responses=documented(401, 404, 422, 503))
 async def read_log(incident_id: IncidentId, service: ServiceDep) -> PlainTextResponse:
     """The failed try's log as it was stored: redacted."""
     record = await service.store.incident(incident_id)

@@ -59,7 +59,5 @@ async def read_logs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> LogPage:
     """The agent log in order."""
-    found = await service.store.events(
-        incident_id=incident, node=node, level=level, after=after, limit=limit
-    )
+    found = await service.store.events(incident_id=incident, node=node, level=level, after=after, limit=limit)
     return LogPage(items=[AgentEventOut.of(event) for event in found], next=found[-1].id if found else after)

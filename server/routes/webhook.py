@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, JsonValue
 
 from graph.domain import Door
 from graph.errors import EventInvalid, NotAuthentic
@@ -35,6 +36,16 @@ SIGNATURE: list[dict[str, Any]] = [
 ]
 
 
+class Stamp(BaseModel):
+    """The plugin (and its callback) stamps what it sends; other tools need not."""
+
+    sent_at: JsonValue = None
+
+
+def _door(body: bytes) -> Door:
+    return Door.LISTENER if Stamp.model_validate_json(body).sent_at is not None else Door.WEBHOOK
+
+
 @router.post(
     "/webhook",
     status_code=202,
@@ -46,9 +57,7 @@ async def receive_event(request: Request, service: ServiceDep) -> EventAccepted:
     body = await request.body()
     delivery = _authenticate(request, body, service)
     event = _without_nul(parse_event(body))
-    # Only the plugin and its callbacks sign deliveries with an id of their own making.
-    door = Door.LISTENER if event.sent_by_plugin else Door.WEBHOOK
-    accepted = await service.intake.deliver(event, door=door, delivery=delivery)
+    accepted = await service.intake.deliver(event, door=_door(body), delivery=delivery)
     return EventAccepted(accepted=accepted, event=event.event)
 
 

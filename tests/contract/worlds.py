@@ -22,6 +22,7 @@ TAGS = ("contract", "airmedic:rerun-safe")
 REFUSED = "ConnectionError: source hr.example:8080 refused the connection, password=hunter2secret"
 OPERATOR = "_PythonDecoratedOperator"
 POLL = 0.2  # seconds
+WAIT = 60.0  # seconds
 
 
 class World(Protocol):
@@ -112,9 +113,11 @@ class RestWorld:
         self._dags = dags
 
     async def finished(self, dag_id: str, run_id: str) -> RunSnapshot:
-        while (run := await self.gateway.run(dag_id, run_id)).state not in ("success", "failed"):
-            await asyncio.sleep(POLL)
-        return run
+        async def ended() -> bool:
+            return (await self.gateway.run(dag_id, run_id)).state in ("success", "failed")
+
+        await _until(ended)
+        return await self.gateway.run(dag_id, run_id)
 
     async def running(self, task: TaskRef) -> None:
         async def runs() -> bool:
@@ -143,8 +146,11 @@ class RestWorld:
 
 
 async def _until(ready: Callable[[], Awaitable[bool]]) -> None:
-    while not await ready():
-        await asyncio.sleep(POLL)
+    async with asyncio.timeout(WAIT):
+        while True:
+            if await ready():
+                return
+            await asyncio.sleep(POLL)
 
 
 @asynccontextmanager
@@ -153,7 +159,7 @@ async def open_rest_world(sandbox: Sandbox, dags: Path) -> AsyncIterator[RestWor
     await sandbox.wait_dag("contract_slow")
     login = {"username": sandbox.username, "password": sandbox.password}
     async with (
-        open_airflow(sandbox.url, **login) as gateway,
+        open_airflow(sandbox.url, username=sandbox.username, password=sandbox.password) as gateway,
         httpx.AsyncClient(base_url=sandbox.url, timeout=10, trust_env=False) as client,
     ):
         token = (await client.post("/auth/token", json=login)).json()["access_token"]

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 PLUGIN = Path(__file__).resolve().parents[2] / "airflow" / "plugins" / "airmedic_listener.py"
 SECRET = "a secret of the test"
@@ -119,6 +120,13 @@ def fail(listener: Any, error: object = None, **fields: object) -> None:
 
 def spooled(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "spool").glob("*.json"))
+
+
+def wait_until(holds: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + 3
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(holds())
 
 
 def test_a_failure_is_delivered_with_its_identity(listener: Any, receiver: Receiver, tmp_path: Path) -> None:
@@ -254,6 +262,49 @@ def test_a_slow_server_holds_one_hook_briefly_and_the_next_not_at_all(
     time.sleep(0.6)
 
 
+def test_the_scheduler_is_not_held_and_the_event_goes_out(
+    listener: Any, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.delay = 0.3
+    in_scheduler = SimpleNamespace(**vars(make_task_instance()))
+
+    started = time.monotonic()
+    listener.ListenerWithError().on_task_instance_failed(in_scheduler, "heartbeat timeout")
+    held = time.monotonic() - started
+
+    assert held < 0.1
+    assert wait_until(lambda: receiver.deliveries and not spooled(tmp_path))
+    assert receiver.deliveries[0].event["error"] == "heartbeat timeout"
+
+
+class Base(DeclarativeBase):
+    """For one table that is never made."""
+
+
+class DagRun(Base):
+    """As much of Airflow's as the hook uses."""
+
+    __tablename__ = "dag_run"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+    def get_task_instances(self, *, state: list[str], session: object) -> list[Any]:
+        assert (state, session) == (["failed"], None)
+        return [make_task_instance(task_id=name, try_number=2) for name in ("killed", "stuck")]
+
+
+def test_a_failed_run_tells_of_its_failed_tasks(listener: Any, receiver: Receiver) -> None:
+    listener.ListenerWithError().on_dag_run_failed(DagRun(id=1))
+
+    told = [(d.event["event"], d.event["task_id"], d.event["try_number"]) for d in receiver.deliveries]
+    assert told == [("task_instance_failed", "killed", 2), ("task_instance_failed", "stuck", 2)]
+
+
+def test_a_run_that_cannot_be_read_is_no_error(listener: Any, receiver: Receiver) -> None:
+    listener.ListenerWithError().on_dag_run_failed(object())
+
+    assert receiver.deliveries == []
+
+
 def test_nothing_is_done_without_a_server_address(
     listener: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -306,9 +357,7 @@ def test_an_error_is_cut_and_a_damaged_spool_file_is_dropped(
 def test_an_import_error_is_told(listener: Any, receiver: Receiver) -> None:
     listener.ListenerWithError().on_new_dag_import_error("/dags/orders.py", "SyntaxError: line 3")
 
-    deadline = time.monotonic() + 2
-    while not receiver.deliveries and time.monotonic() < deadline:
-        time.sleep(0.02)
+    assert wait_until(lambda: receiver.deliveries)
     event = receiver.deliveries[0].event
     assert (event["event"], event["filename"]) == ("dag_import_error", "/dags/orders.py")
     assert event["stacktrace"] == "SyntaxError: line 3"

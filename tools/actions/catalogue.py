@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
 
 from pydantic import JsonValue
 
 from graph.domain import Action, BlastRadius, FixPlan, TaskRef
 from graph.errors import ActionRefused, SettingsInvalid
-from tools.actions.kind import ActionKind, AnyKind, Parameters, Preview, Rerun
+from tools.actions.kind import ActionKind, AnyKind, Preview, Rerun
 from tools.actions.notes import AddNote, Notify
 from tools.actions.running import ClearTask, MarkTask, RerunUpstream, Wait
 from tools.actions.runs import Backfill, TriggerDag
@@ -23,7 +24,7 @@ GROUP = "airmedic.actions"
 class ActionCatalogue:
     """Looks actions up by name."""
 
-    def __init__(self, kinds: Iterable[ActionKind[Parameters, Parameters]]) -> None:
+    def __init__(self, kinds: Iterable[AnyKind]) -> None:
         self._kinds: dict[str, AnyKind] = {}
         for kind in kinds:
             if kind.name in self._kinds:
@@ -106,7 +107,7 @@ class ActionCatalogue:
         tasks = tuple(dict.fromkeys(task for part in parts for task in part.tasks))
         return Preview(
             words=tuple(word for part in parts for word in part.words),
-            radius=_together(part.radius for part in parts),
+            radius=_together(plan, parts),
             diff="\n".join(part.diff for part in parts if part.diff),
             tasks=tasks,
             reruns=await _declared(airflow, tasks),
@@ -138,20 +139,29 @@ def _load(point: EntryPoint) -> AnyKind:
         found = point.load()
     except (ImportError, AttributeError) as exc:
         raise SettingsInvalid(f"action {point.name!r} ({point.value}) does not load: {exc}") from exc
-    kind = found() if isinstance(found, type) else found
-    if not isinstance(kind, ActionKind):
-        raise SettingsInvalid(f"action {point.name!r} ({point.value}) is no ActionKind")
-    return kind
+    if isinstance(found, type) and issubclass(found, ActionKind) and not isabstract(found):
+        return found()
+    if isinstance(found, ActionKind):
+        return found
+    raise SettingsInvalid(f"action {point.name!r} ({point.value}) is no complete ActionKind")
 
 
-def _together(parts: Iterable[BlastRadius]) -> BlastRadius:
-    several = list(parts)
+def _together(plan: FixPlan, parts: Sequence[Preview]) -> BlastRadius:
+    """Sums, but a run or a DAG that two actions touch counts once."""
+    pairs = list(zip(plan.actions, parts, strict=True))
+    dags = {action.target["dag_id"] for action, _ in pairs if "dag_id" in action.target}
+    runs = {(action.target["dag_id"], action.target["run_id"]) for action, _ in pairs if _in_a_run(action)}
+    new_runs = sum(part.radius.dag_runs for action, part in pairs if not _in_a_run(action))
     return BlastRadius(
-        task_instances=sum(one.task_instances for one in several),
-        dag_runs=sum(one.dag_runs for one in several),
-        dags=max((one.dags for one in several), default=0),
-        settings=sum(one.settings for one in several),
+        task_instances=sum(part.radius.task_instances for part in parts),
+        dag_runs=len(runs) + new_runs,
+        dags=max(len(dags), *(part.radius.dags for part in parts), 0),
+        settings=sum(part.radius.settings for part in parts),
     )
+
+
+def _in_a_run(action: Action) -> bool:
+    return "dag_id" in action.target and "run_id" in action.target
 
 
 async def _declared(airflow: AirflowGateway, tasks: Sequence[TaskRef]) -> tuple[Rerun, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -67,6 +67,7 @@ class Confirmation(DomainType):
 
 T = TypeVar("T", bound=Parameters)
 A = TypeVar("A", bound=Parameters)
+P = TypeVar("P", bound=Parameters)
 
 
 class ActionKind(ABC, Generic[T, A]):
@@ -83,7 +84,7 @@ class ActionKind(ABC, Generic[T, A]):
         """The typed parameters. `ActionRefused` names the place that is wrong."""
         return self._parse(self.target, action.target, "target"), self._parse(self.args, action.args, "args")
 
-    def _parse(self, into: type[T] | type[A], value: dict[str, JsonValue], part: str) -> T | A:
+    def _parse(self, into: type[P], value: dict[str, JsonValue], part: str) -> P:
         if MASK in str(value):
             raise ActionRefused(f"{self.name}: {part} holds a masked value ({MASK}), which is never written")
         try:
@@ -141,7 +142,7 @@ class ActionKind(ABC, Generic[T, A]):
         raise ActionRefused(f"{self.name} cannot be undone")
 
 
-AnyKind = ActionKind[Parameters, Parameters]
+AnyKind = ActionKind[Any, Any]
 
 
 def as_ref(value: JsonValue) -> TaskRef:

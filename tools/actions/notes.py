@@ -33,7 +33,9 @@ class AddNote(SettingKind[OneTask, NoteArgs]):
         return f"add a note to {target.ref}: {args.text}"
 
     async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
-        return Preview(words=(self.describe(action),), radius=BlastRadius(task_instances=1, dag_runs=1, dags=1))
+        return Preview(
+            words=(self.describe(action),), radius=BlastRadius(task_instances=1, dag_runs=1, dags=1)
+        )
 
     async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
         before = await self.present(airflow, action)
@@ -50,6 +52,16 @@ class AddNote(SettingKind[OneTask, NoteArgs]):
 
     async def write(self, airflow: AirflowGateway, action: Action, value: JsonValue) -> None:
         await airflow.set_task_note(self.read(action)[0].ref, str(value or ""))
+
+    async def undo(
+        self, airflow: AirflowGateway, action: Action, *, before: JsonValue, after: JsonValue
+    ) -> None:
+        """Only our words go: a clear of ours, or a person, may have added to the note since."""
+        now, text = str(await self.present(airflow, action)), self.read(action)[1].text
+        ours = now.find(text, len(str(before)))
+        if ours >= 0 and now.startswith(str(before)):
+            rest = now[ours + len(text) :].lstrip("\n") if not before else now[ours + len(text) :]
+            await self.write(airflow, action, str(before) + rest)
 
 
 class Audience(Parameters):

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 
 from graph.domain import RUNNING_STATES, Action, ActionClass, BlastRadius, TaskRef, TaskSnapshot
 from graph.errors import Conflict, NotFound
-from tools.actions.kind import ActionKind, Confirmation, Found, NoArgs, Parameters, Preview, listed
+from tools.actions.kind import ActionKind, Confirmation, Found, Parameters, Preview, listed
 from tools.gateway import AirflowGateway
 
 NEVER_RAN = frozenset({"none", "upstream_failed", "skipped", "removed", "scheduled", "queued"})
@@ -145,6 +145,13 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
             return Confirmation(found=Found.NOT_DONE, why="the tasks stand as they stood")
         return Confirmation(found=Found.OVERTAKEN, after=list(now), why="somebody else moved the tasks")
 
+    async def finished(self, airflow: AirflowGateway, action: Action, *, key: str) -> bool:
+        """Asked only when the plan goes on after it: with the consumer, or with the rest of a batch."""
+        rows = await self._rows(airflow, self.read(action)[0])
+        if bad := [str(one.task) for one in rows if one.state in {"failed", "upstream_failed"}]:
+            raise Conflict(f"failed again: {listed(bad)}")
+        return all(one.state not in RUNNING_STATES for one in rows)
+
     async def _rows(self, airflow: AirflowGateway, target: TasksOfRun) -> Sequence[TaskSnapshot]:
         """One request for all of them, however many map indexes there are."""
         if len(target.tasks) == 1:
@@ -176,12 +183,6 @@ class RerunUpstream(Clearing):
     def describe(self, action: Action) -> str:
         target, _ = self.read(action)
         return f"run upstream {_named(target)} of run {target.run_id!r} of {target.dag_id!r} again"
-
-    async def finished(self, airflow: AirflowGateway, action: Action, *, key: str) -> bool:
-        rows = await self._rows(airflow, self.read(action)[0])
-        if bad := [str(one.task) for one in rows if one.state in {"failed", "upstream_failed"}]:
-            raise Conflict(f"the upstream task failed again: {listed(bad)}")
-        return all(one.state not in RUNNING_STATES for one in rows)
 
 
 class OneTask(Parameters):
@@ -269,6 +270,3 @@ def _named(target: TasksOfRun) -> str:
     return listed(
         one.task_id if one.map_index < 0 else f"{one.task_id}[{one.map_index}]" for one in target.tasks
     )
-
-
-__all__ = ["ClearTask", "MarkTask", "NoArgs", "OneTask", "RerunUpstream", "TasksOfRun", "Wait"]

@@ -23,7 +23,7 @@ class TriggerTarget(Parameters):
 class TriggerArgs(Parameters):
     """What the run is given."""
 
-    conf: dict[str, JsonValue] = {}
+    conf: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class TriggerDag(ActionKind[TriggerTarget, TriggerArgs]):
@@ -99,7 +99,9 @@ class Backfill(ActionKind[BackfillTarget, NoArgs]):
 
     def describe(self, action: Action) -> str:
         target, _ = self.read(action)
-        return f"backfill {target.dag_id!r} from {target.since:%Y-%m-%d %H:%M} to {target.until:%Y-%m-%d %H:%M}"
+        return (
+            f"backfill {target.dag_id!r} from {target.since:%Y-%m-%d %H:%M} to {target.until:%Y-%m-%d %H:%M}"
+        )
 
     async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
         missing = await self._missing(airflow, action)
@@ -128,7 +130,9 @@ class Backfill(ActionKind[BackfillTarget, NoArgs]):
     async def finished(self, airflow: AirflowGateway, action: Action, *, key: str) -> bool:
         target, _ = self.read(action)
         runs = await airflow.recent_runs(target.dag_id, limit=100)
-        inside = [run for run in runs if run.logical_date and target.since <= run.logical_date <= target.until]
+        inside = [
+            run for run in runs if run.logical_date and target.since <= run.logical_date <= target.until
+        ]
         return all(run.state not in RUNNING_STATES for run in inside)
 
     async def _missing(self, airflow: AirflowGateway, action: Action) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ from tools.actions.kind import MASK, NoArgs, Parameters, Preview
 from tools.actions.setting import SettingKind, same
 from tools.gateway import AirflowGateway
 
-SECRET_NAME = re.compile(r"passw|secret|token|api_?key|private|credential|authorization|bearer", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"passw|secret|token|api_?key|private|credential|authorization|bearer", re.IGNORECASE
+)
 ONE_SETTING = BlastRadius(settings=1)
 
 
@@ -283,9 +285,7 @@ class UnpauseDag(_Paused):
 def text_diff(name: str, before: str | None, after: str) -> str:
     """A unified diff; JSON is laid out first, one value a line."""
     old = [] if before is None else _laid_out(before)
-    lines = difflib.unified_diff(
-        old, _laid_out(after), f"{name} (now)", f"{name} (after)", lineterm="", n=2
-    )
+    lines = difflib.unified_diff(old, _laid_out(after), f"{name} (now)", f"{name} (after)", lineterm="", n=2)
     return "\n".join(lines)
 
 

@@ -1,9 +1,10 @@
 """Small DAGs whose every try ends in a known way; `tests.contract` describes the same ones to the twin."""
 
+# mypy: ignore-errors
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag, get_current_context, task
 
@@ -74,7 +75,7 @@ def contract_slow():
 
 @dag(
     schedule="@daily",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     is_paused_upon_creation=True,
     tags=TAGS,

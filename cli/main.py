@@ -1,0 +1,68 @@
+"""The `airmedic` command. What is heavy is imported when its command runs, so `--help` is quick."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from cli import incidents
+from graph.errors import AirmedicError
+
+WRONG_SETTINGS = 2
+
+app = typer.Typer(
+    name="airmedic",
+    help="The on-call medic for Apache Airflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Commands that are typer applications of their own: name, module (its `app`), what it does.
+SUB_APPS: tuple[tuple[str, str, str], ...] = ()
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="AIRMEDIC_HOST for this start")] = None,
+    port: Annotated[int | None, typer.Option(help="AIRMEDIC_PORT for this start")] = None,
+) -> None:
+    """Watch over your Airflow: API, driver and poll, until Ctrl-C. Starts in shadow mode."""
+    from cli.serve import run
+    from server.settings import load_settings
+
+    given: dict[str, Any] = {
+        name: value for name, value in (("host", host), ("port", port)) if value is not None
+    }
+    try:
+        run(load_settings(**given), say=typer.echo)
+    except AirmedicError as exc:
+        typer.echo(f"airmedic: {exc}", err=True)
+        raise typer.Exit(WRONG_SETTINGS) from exc
+
+
+@app.command()
+def doctor() -> None:
+    """Check everything that can be wrong between Airmedic and your Airflow, and say what to do."""
+    from cli.doctor import run
+
+    raise typer.Exit(run(say=typer.echo))
+
+
+incidents.add_commands(app)
+
+
+def _add_sub_app(name: str, module: str, words: str) -> None:
+    @app.command(name, help=words, context_settings=PASS_ON)
+    def pass_on(context: typer.Context) -> None:
+        sub_app: typer.Typer = import_module(module).app
+        sub_app(args=context.args, prog_name=f"airmedic {name}")
+
+
+for _name, _module, _words in SUB_APPS:
+    _add_sub_app(_name, _module, _words)

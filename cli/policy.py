@@ -1,0 +1,41 @@
+"""`airmedic policy`: checks a policy file and says in words what it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graph.errors import PolicyInvalid, SettingsInvalid
+from tools.actions import ActionCatalogue
+from tools.policy_file import load_policy
+from tools.policy_rules import in_words
+
+WRONG_POLICY = 2
+
+app = typer.Typer(
+    help="What Airmedic may do by itself, and what it must ask about.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def policy() -> None:
+    """What Airmedic may do by itself, and what it must ask about."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path | None, typer.Argument(help="a policy file; the one that ships without it")] = None,
+) -> None:
+    """Print the policy's rules in words, or everything that is wrong with it (exit status 2)."""
+    try:
+        found = load_policy(file, catalogue=ActionCatalogue.default())
+    except (PolicyInvalid, SettingsInvalid) as exc:
+        typer.echo(str(exc), err=True)
+        raise typer.Exit(WRONG_POLICY) from exc
+    typer.echo("\n".join(in_words(found)))

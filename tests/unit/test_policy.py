@@ -1,0 +1,382 @@
+"""Auto, ask or never: the guards one by one, the rules' matching, and the words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from graph.domain import Action, ActionClass, BlastRadius, DagInfo, Remediation, Role, RootCause, Verdict
+from tests.factories import START, make_clear, make_diagnosis, make_task
+from tests.unit.fix_world import SETTINGS, TASK, make_fix, set_contract
+from tests.unit.policy_cases import CATALOGUE, DEFAULT, SAFE, decided, make_question, make_retry
+from tools.actions import Rerun
+from tools.policy import Counters, decide, explain
+from tools.policy_file import parse_policy
+from tools.policy_rules import Breaker, Hours, Maintenance, Match, Policy, Rule
+
+ALL_AUTO = Policy(version=1, rules=(Rule(name="anything goes", verdict=Verdict.AUTO),))
+
+
+def tagged(*tags: str) -> DagInfo:
+    return DagInfo(dag_id="orders", tags=tags)
+
+
+def test_a_transient_fault_of_a_safe_task_is_automatic() -> None:
+    decision = decided()
+
+    assert decision.verdict is Verdict.AUTO
+    assert decision.rule == "transient faults are retried"
+    assert decision.policy == DEFAULT.digest
+
+
+UPSTREAM = Action(
+    name="rerun_upstream", target={"dag_id": "feed", "run_id": "r", "tasks": [{"task_id": "publish"}]}
+)
+OTHER_TASK = make_fix(make_clear(make_task(task_id="other")))
+
+
+# Each holds against a policy whose only rule says auto to everything.
+@pytest.mark.parametrize(
+    ("given", "verdict", "guard"),
+    [
+        pytest.param({"paused": True}, Verdict.NEVER, "kill switch", id="kill switch"),
+        pytest.param({"rejected": (make_retry().id,)}, Verdict.NEVER, "tried plan", id="a rejected plan"),
+        pytest.param({"plan": make_fix()}, Verdict.NEVER, "valid plan", id="an empty plan"),
+        pytest.param(
+            {"plan": make_fix(Action(name="drop_table"))}, Verdict.NEVER, "valid plan", id="unknown action"
+        ),
+        pytest.param(
+            {"plan": make_fix(set_contract('{"password": "***"}'))},
+            Verdict.NEVER,
+            "valid plan",
+            id="a masked value",
+        ),
+        pytest.param(
+            {
+                "plan": make_fix(
+                    Action(name="set_variable", target={"key": "x", "base": "1"}, args={"value": "2"})
+                )
+            },
+            Verdict.NEVER,
+            "valid plan",
+            id="a Variable that is no contract",
+        ),
+        pytest.param({"plan": OTHER_TASK}, Verdict.NEVER, "own target", id="another task's clear"),
+        pytest.param(
+            {"plan": make_fix(make_clear(make_task(run_id="manual__2")))},
+            Verdict.NEVER,
+            "own target",
+            id="another run's clear",
+        ),
+        pytest.param(
+            {"diagnosis": make_diagnosis(transient=False)},
+            Verdict.NEVER,
+            "unchanged retry",
+            id="an unchanged retry of what does not pass",
+        ),
+        pytest.param(
+            {"diagnosis": make_diagnosis(transient=False, root_cause=RootCause.EXTERNAL_JOB_FAILED)},
+            Verdict.ASK,
+            "unchanged retry",
+            id="a silent external job",
+        ),
+        pytest.param(
+            {
+                "diagnosis": make_diagnosis(transient=False, root_cause=RootCause.AUTHENTICATION_FAILED),
+                "plan": make_retry(remediation=Remediation.RENEW_CREDENTIALS),
+            },
+            Verdict.ASK,
+            "unchanged retry",
+            id="a retry after a person renewed credentials",
+        ),
+        pytest.param({"dag": tagged()}, Verdict.ASK, "re-run safety", id="nothing declares it safe"),
+        pytest.param(
+            {"dag": tagged("airmedic:rerun-safe=other")}, Verdict.ASK, "re-run safety", id="another is safe"
+        ),
+        pytest.param(
+            {"dag": tagged("airmedic:rerun-safe", "airmedic:rerun-unsafe")},
+            Verdict.ASK,
+            "re-run safety",
+            id="unsafe wins over safe",
+        ),
+        pytest.param(
+            {"dag": tagged("airmedic:rerun-safe", "airmedic:rerun-unsafe=load")},
+            Verdict.ASK,
+            "re-run safety",
+            id="the one unsafe task",
+        ),
+        pytest.param(
+            {"reruns": (Rerun(dag_id="orders", task_id="report"),)},
+            Verdict.ASK,
+            "re-run safety",
+            id="a task downstream that ran before",
+        ),
+        pytest.param(
+            {"plan": make_fix(UPSTREAM, make_clear())},
+            Verdict.ASK,
+            "re-run safety",
+            id="another DAG that was not read",
+        ),
+        pytest.param(
+            {"diagnosis": make_diagnosis(root_cause=RootCause.UNKNOWN)},
+            Verdict.ASK,
+            "unknown cause",
+            id="an unknown cause",
+        ),
+        pytest.param(
+            {"diagnosis": make_diagnosis(confidence=0.59)}, Verdict.ASK, "confidence", id="low confidence"
+        ),
+        pytest.param(
+            {"plan": make_fix(Action(name="set_variable", target={"key": "orders_path", "base": None}))},
+            Verdict.ASK,
+            "missing value",
+            id="a value that a person must give",
+        ),
+        pytest.param(
+            {"counters": Counters(attempts_today=6)}, Verdict.ASK, "budget", id="attempts of the day used up"
+        ),
+        pytest.param(
+            {"counters": Counters(actions_last_hour=60)}, Verdict.ASK, "budget", id="actions of the hour"
+        ),
+        pytest.param(
+            {"counters": Counters(actions_last_hour_dag=20)},
+            Verdict.ASK,
+            "budget",
+            id="actions of the hour on this DAG",
+        ),
+        pytest.param(
+            {"counters": Counters(failed_heals=5, last_failed_heal=START)},
+            Verdict.ASK,
+            "circuit breaker",
+            id="failed heals overall",
+        ),
+        pytest.param(
+            {"counters": Counters(failed_heals_dag=3)},
+            Verdict.ASK,
+            "circuit breaker",
+            id="failed heals of this DAG",
+        ),
+    ],
+)
+def test_a_guard_holds_whatever_the_file_says(given: dict[str, Any], verdict: Verdict, guard: str) -> None:
+    decision = decided(ALL_AUTO, **given)
+
+    assert (decision.verdict, decision.rule) == (verdict, guard)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"dag": tagged("airmedic:rerun-safe=load")}, id="this task is declared safe"),
+        pytest.param(
+            {
+                "plan": make_fix(UPSTREAM, make_clear()),
+                "reruns": (Rerun(dag_id="feed", task_id="publish", tags=("airmedic:rerun-safe",)),),
+            },
+            id="the other DAG was read and is safe",
+        ),
+        pytest.param(
+            {"plan": make_fix(set_contract(), make_clear()), "diagnosis": make_diagnosis(transient=False)},
+            id="a retry with something changed",
+        ),
+        pytest.param(
+            {"counters": Counters(failed_heals_dag=3, last_failed_heal_dag=START - timedelta(minutes=61))},
+            id="the breaker has cooled down",
+        ),
+        pytest.param({"counters": Counters(attempts_today=5)}, id="one attempt left"),
+    ],
+)
+def test_no_guard_speaks_when(given: dict[str, Any]) -> None:
+    assert decided(ALL_AUTO, **given).verdict is Verdict.AUTO
+
+
+def test_retries_prove_something_only_when_the_policy_trusts_them() -> None:
+    given: dict[str, Any] = {
+        "dag": tagged(),
+        "reruns": (Rerun(dag_id="orders", task_id="load", retries=2),),
+    }
+    trusting = ALL_AUTO.model_copy(update={"trust_retries": True})
+
+    assert decided(ALL_AUTO, **given).verdict is Verdict.ASK
+    assert decided(trusting, **given).verdict is Verdict.AUTO
+
+
+def test_trusted_retries_do_not_outweigh_a_tag_that_forbids() -> None:
+    unsafe = ("airmedic:rerun-unsafe=load",)
+    trusting = ALL_AUTO.model_copy(update={"trust_retries": True})
+    given: dict[str, Any] = {
+        "dag": tagged(*unsafe),
+        "reruns": (Rerun(dag_id="orders", task_id="load", tags=unsafe, retries=2),),
+    }
+
+    assert decided(trusting, **given).verdict is Verdict.ASK
+
+
+def test_an_open_breaker_may_forbid() -> None:
+    strict = ALL_AUTO.model_copy(update={"breaker": Breaker(verdict=Verdict.NEVER)})
+
+    assert decided(strict, counters=Counters(failed_heals=5)).verdict is Verdict.NEVER
+
+
+def test_maintenance_holds_for_its_dags_in_its_hours() -> None:
+    night = Hours.model_validate({"from": "22:00", "to": "04:00"})
+    window = Maintenance(name="backup", hours=night, dag=("ord*",), verdict=Verdict.NEVER)
+    policy = ALL_AUTO.model_copy(update={"maintenance": (window,)})
+
+    assert decided(policy, now=START).rule == "maintenance window"
+    assert decided(policy, now=START.replace(hour=12)).verdict is Verdict.AUTO
+    elsewhere = policy.model_copy(
+        update={"maintenance": (window.model_copy(update={"dag": ("finance_*",)}),)}
+    )
+    assert decided(elsewhere, now=START).verdict is Verdict.AUTO
+
+
+def test_shadow_decides_and_says_so() -> None:
+    decision = decided(shadow=True)
+
+    assert decision.verdict is Verdict.AUTO
+    assert decision.shadow
+
+
+# --- rules ------------------------------------------------------------------------------------------------
+
+
+def rules(*several: Rule) -> Policy:
+    return Policy(version=1, rules=several)
+
+
+def only(**match: Any) -> Policy:
+    return rules(Rule(name="this", match=Match.model_validate(match), verdict=Verdict.AUTO))
+
+
+@pytest.mark.parametrize(
+    ("match", "holds"),
+    [
+        ({"cause": "network_unreachable"}, True),
+        ({"cause": ["timeout", "network_unreachable"]}, True),
+        ({"cause": "timeout"}, False),
+        ({"transient": True}, True),
+        ({"transient": False}, False),
+        ({"remediation": "retry"}, True),
+        ({"remediation": "raise_limit"}, False),
+        ({"action": ["wait", "clear_task"]}, True),
+        ({"action": ["clear_task"]}, False),
+        ({"kind": "irreversible"}, True),
+        ({"kind": "reversible"}, False),
+        ({"contract_edit": "rename"}, False),
+        ({"dag": "ord*"}, True),
+        ({"dag": "finance_*"}, False),
+        ({"tag": "airmedic:*"}, True),
+        ({"tag": "team:*"}, False),
+        ({"owner": "ada"}, True),
+        ({"owner": "bob"}, False),
+        ({"environment": "production"}, True),
+        ({"environment": ["staging"]}, False),
+        ({"hours": {"from": "02:00", "to": "04:00"}}, True),
+        ({"hours": {"from": "04:00", "to": "02:00"}}, False),
+        ({"hours": {"days": ["sun"]}}, True),
+        ({"hours": {"days": ["mon", "tue"]}}, False),
+        ({"confidence_at_least": 0.9}, True),
+        ({"confidence_at_least": 0.99}, False),
+        ({"radius_at_most": {"task_instances": 2}}, True),
+        ({"radius_at_most": {"task_instances": 1}}, False),
+        ({"cause": "network_unreachable", "dag": "finance_*"}, False),
+    ],
+    ids=str,
+)
+def test_a_rule_matches(match: dict[str, Any], holds: bool) -> None:
+    assert (decided(only(**match)).verdict is Verdict.AUTO) is holds
+
+
+def test_contract_edits_match_by_what_they_do() -> None:
+    given: dict[str, Any] = {
+        "plan": make_fix(set_contract(), make_clear()),
+        "diagnosis": make_diagnosis(transient=False, root_cause=RootCause.SCHEMA_DRIFT),
+    }
+
+    assert decided(only(contract_edit=["add_optional", "cast"]), **given).verdict is Verdict.AUTO
+    assert decided(only(contract_edit=["cast"]), **given).verdict is Verdict.ASK
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    never = Rule(name="not this DAG", match=Match(dag=("orders",)), verdict=Verdict.NEVER)
+    anything = Rule(name="anything", verdict=Verdict.AUTO)
+
+    assert decided(rules(never, anything)).rule == "not this DAG"
+    assert decided(rules(anything, never)).verdict is Verdict.AUTO
+
+
+def test_without_a_rule_a_person_is_asked() -> None:
+    assert decided(rules()).rule == "otherwise"
+
+
+def test_beyond_its_caps_a_rule_asks() -> None:
+    decision = decided(radius=BlastRadius(task_instances=1001, dag_runs=1, dags=1))
+
+    assert decision.verdict is Verdict.ASK
+    assert "1001 task instances (at most 1000)" in decision.reasons[0]
+
+
+def test_a_rule_names_who_may_approve() -> None:
+    admins = Rule(name="admins", verdict=Verdict.ASK, approvers=Role.ADMIN)
+
+    assert decided(rules(admins)).approvers is Role.ADMIN
+
+
+def test_a_rule_may_go_by_class() -> None:
+    policy = only(kind=[ActionClass.REVERSIBLE.value])
+
+    assert decided(policy, plan=make_fix(SETTINGS["pool"])).verdict is Verdict.AUTO
+    assert decided(policy, plan=make_fix(SETTINGS["pool"], make_clear(TASK))).verdict is Verdict.ASK
+
+
+@pytest.mark.parametrize(
+    ("hours", "moment", "inside"),
+    [
+        ({"from": "22:00", "to": "06:00", "days": ["fri"]}, datetime(2026, 3, 6, 23, tzinfo=UTC), True),
+        ({"from": "22:00", "to": "06:00", "days": ["fri"]}, datetime(2026, 3, 7, 5, tzinfo=UTC), True),
+        ({"from": "22:00", "to": "06:00", "days": ["fri"]}, datetime(2026, 3, 6, 5, tzinfo=UTC), False),
+        ({"from": "22:00", "to": "06:00", "days": ["fri"]}, datetime(2026, 3, 7, 6, tzinfo=UTC), False),
+        ({"from": "09:00", "to": "10:00", "timezone": "Asia/Tokyo"}, START.replace(hour=0), True),
+        ({"days": ["sun"]}, datetime(2026, 3, 1, 0, tzinfo=UTC), True),
+        ({"days": ["sun"]}, datetime(2026, 3, 2, 0, tzinfo=UTC), False),
+    ],
+)
+def test_hours_may_go_over_midnight(hours: dict[str, Any], moment: datetime, inside: bool) -> None:
+    assert Hours.model_validate(hours).contains(moment) is inside
+
+
+# --- words ------------------------------------------------------------------------------------------------
+
+
+def test_an_explanation_names_rule_policy_and_reasons() -> None:
+    words = explain(decided(dag=tagged(), counters=Counters(attempts_today=6)))
+
+    assert words.startswith(f"ask, decided by 're-run safety' of policy {DEFAULT.digest}")
+    assert "at least operator may approve" in words
+    assert "nothing declares orders.load safe to run again" in words
+    assert "6 attempts at this task in a day already (at most 6)" in words
+
+
+def test_the_digest_changes_with_the_policy() -> None:
+    assert DEFAULT.digest != DEFAULT.model_copy(update={"trust_retries": True}).digest
+
+
+def test_a_malformed_base_contract_is_no_reason_to_fall_over() -> None:
+    action = set_contract().model_copy(update={"target": {"key": "airmedic_contract_x", "base": "not JSON"}})
+
+    assert decided(plan=make_fix(action)).verdict is Verdict.ASK
+
+
+def test_deciding_twice_gives_the_same() -> None:
+    question = make_question(dag=SAFE)
+
+    assert decide(question, DEFAULT, CATALOGUE) == decide(question, DEFAULT, CATALOGUE)
+
+
+def test_a_rule_in_a_file_cannot_loosen_a_guard() -> None:
+    policy = parse_policy("version: 1\nrules: [{name: all, verdict: auto}]", "p.yaml")
+
+    assert decided(policy, diagnosis=make_diagnosis(transient=False)).verdict is Verdict.NEVER

@@ -1,0 +1,101 @@
+"""Settings: a sentence for every mistake, and one example file that knows them all."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from graph.errors import SettingsInvalid
+from server.settings import Settings, known_names, load_settings
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+NEEDED = {"AIRMEDIC_AIRFLOW_URL": "http://localhost:8080", "AIRMEDIC_AIRFLOW_TOKEN": "token-of-airflow"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """An environment with what must be set and nothing else, in a folder without a `.env`."""
+    for name in known_names() | {"AIRFLOW_API_URL", "AIRFLOW_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+def test_an_address_and_a_token_are_enough(environment: pytest.MonkeyPatch) -> None:
+    settings = load_settings()
+
+    assert settings.healing == "shadow"
+    assert settings.host == "127.0.0.1"
+    assert settings.approval_timeout == timedelta(hours=12)
+    assert "token-of-airflow" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        pytest.param("AIRMEDIC_AIRFLOW_URL", None, "AIRMEDIC_AIRFLOW_URL must be set", id="no address"),
+        pytest.param("AIRMEDIC_AIRFLOW_URL", "here", "AIRMEDIC_AIRFLOW_URL is wrong", id="no URL"),
+        pytest.param("AIRMEDIC_AIRFLOW_TOKEN", None, "AIRMEDIC_AIRFLOW_TOKEN, or", id="no credentials"),
+        pytest.param("AIRMEDIC_HEALING", "yes", "AIRMEDIC_HEALING is wrong", id="no such mode"),
+        pytest.param("AIRMEDIC_PORT", "90000", "AIRMEDIC_PORT is wrong", id="no such port"),
+        pytest.param("AIRMEDIC_POLICY", "gone.yaml", "AIRMEDIC_POLICY names 'gone.yaml'", id="no such file"),
+        pytest.param("AIRMEDIC_HEALIN", "on", "did you mean AIRMEDIC_HEALING", id="a misspelled name"),
+        pytest.param("AIRMEDIC_WATCH_WINDOW", "soon", "AIRMEDIC_WATCH_WINDOW is wrong", id="no duration"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_a_sentence(
+    environment: pytest.MonkeyPatch, name: str, value: str | None, sentence: str
+) -> None:
+    if value is None:
+        environment.delenv(name)
+    else:
+        environment.setenv(name, value)
+
+    with pytest.raises(SettingsInvalid, match=sentence):
+        load_settings()
+
+
+def test_names_that_airflow_users_have_already_are_read(environment: pytest.MonkeyPatch) -> None:
+    for name in NEEDED:
+        environment.delenv(name)
+    environment.setenv("AIRFLOW_API_URL", "http://airflow:8080")
+    environment.setenv("AIRFLOW_USERNAME", "ada")
+    environment.setenv("AIRFLOW_PASSWORD", "secret")
+
+    settings = load_settings()
+
+    assert (str(settings.airflow_url), settings.airflow_username) == ("http://airflow:8080/", "ada")
+
+
+def test_the_example_file_names_every_setting_and_no_other() -> None:
+    named = set(re.findall(r"^#?(AIRMEDIC_[A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE))
+
+    settings = {"AIRMEDIC_" + name.upper() for name in Settings.model_fields}
+    assert named - {"AIRMEDIC_URL", "AIRMEDIC_TOKEN"} == settings
+
+
+def test_the_example_file_is_valid(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in NEEDED:
+        environment.delenv(name)
+    (tmp_path / ".env").write_text(EXAMPLE.read_text())
+
+    assert load_settings().airflow_username == "airmedic"
+
+
+@pytest.mark.parametrize(
+    "default", re.findall(r"^#(AIRMEDIC_[A-Z_]+=.+)$", EXAMPLE.read_text(), re.MULTILINE)
+)
+def test_what_the_example_shows_is_accepted(
+    environment: pytest.MonkeyPatch, tmp_path: Path, default: str
+) -> None:
+    name, value = default.split("=", 1)
+    if "AIRMEDIC_POLICY" in name or "AIRMEDIC_KNOWLEDGE" in name:
+        (tmp_path / value).touch()
+    environment.setenv(name, value)
+
+    load_settings()

@@ -1,0 +1,294 @@
+"""What a log says about a failure: pieces of text with their weight as evidence.
+
+A piece weighs more the closer it is to the end that failed: the innermost exception of the last chain first,
+then what a failed child process printed, then earlier errors, warnings and plain lines. What the log shows
+to have recovered weighs little.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import JsonValue
+
+from graph.domain import TaskLog
+from tools.evidence_lines import LogLine, clean, excerpt
+from tools.evidence_traces import Chain, Frame, Raised, find_chains
+
+Kind = Literal["exception", "line", "end"]
+
+_ERRORISH = re.compile(
+    r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot|can't|could not|not found"
+    r"|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|unauthori[sz]ed|panic|expired"
+    r"|violat\w*|mismatch\w*|terminated|evicted|lost)\b|Error\b|Exception\b|_(ERROR|EXCEPTION)\b"
+)
+_RETRYING = re.compile(
+    r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again|falling back"
+    r"|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
+)
+_SUCCESS = re.compile(
+    r"(?i)\b(succeeded|success(ful|fully)?|recovered|reconnected|re-?established|connected|resumed|healthy again"
+    r"|back online|completed|acquired|restored)\b|\bHTTP/\d\.\d\"? 2\d\d|\bok$"
+)
+_NOT_SUCCESS = re.compile(r"(?i)\b(not|un|dis|never|without|0)[ -]?(success|connect|complet|recover|acquir)")
+_END = re.compile(
+    r"Task failed with exception|Marking task as (FAILED|UP_FOR_RETRY)|Command exited with return code [1-9-]"
+    r"|returned a non-zero exit code|Failed to execute (job|task)|Task exited|Process (terminated|exited)"
+    r"|Task killed|Server indicated the task|Dag not found during start up|Task exited with return code"
+    r"|received SIGTERM|State of this instance has been externally set"
+)
+_NOISE = re.compile(
+    r"^(::(end)?group::|/opt/airflow/logs|DAG bundles loaded|Filling up the DagBag|Worker startup parse|Done\. Returned"
+    r"|Tmp dir root location|Running command: |Pre Execute|Post Execute|Exporting env vars|AIRFLOW_CTX_"
+    r"|Started process|Running <TaskInstance|Dependencies all met|Starting attempt|Executing <Task|-+$"
+    r"|\*\*\* |Log message source details|If you want to see|Retrieving connection|Task instance is in running state"
+    r"|\s*Previous state of the Task|Current task name|Dag name|Rendering template|Using connection ID|Traceback \(most)"
+)
+_CHILD_START = re.compile(r"^(Output:|Running command: |\[base\] |Running statement|Running <)")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of evidence: one exception, one line or the way the task ended."""
+
+    kind: Kind
+    line: int
+    text: str
+    weight: float
+    final: bool = False  #: part of the failure that ended the task
+    raised: Raised | None = None
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything the log says, ready for the knowledge base."""
+
+    lines: dict[int, LogLine]
+    pieces: list[Piece]
+    chain: Chain | None = None  #: the exception chain that ended the task
+    end: int = 0  #: line of the failure's end; 0 when the log shows none
+    exit_code: int | None = None
+    signal: int | None = None
+    total: int = 0
+    order: list[LogLine] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """True when no line says anything beyond Airflow's own preamble."""
+        return not self.pieces
+
+    @property
+    def user_frame(self) -> Frame | None:
+        """The deepest frame in the user's own code, innermost exception first."""
+        for raised in reversed(self.chain.raised if self.chain else []):
+            for frame in reversed(raised.frames):
+                if frame.of_user:
+                    return frame
+        return None
+
+    def printed(self, number: int) -> str:
+        """The line as printed."""
+        line = self.lines.get(number)
+        return line.raw if line else ""
+
+
+def read(log: TaskLog) -> Evidence:
+    """Weigh the pieces of one log."""
+    lines = [clean(number, raw) for number, raw in excerpt(log.text)]
+    evidence = Evidence(lines={line.number: line for line in lines}, pieces=[], order=lines)
+    evidence.total = lines[-1].number if lines else 0
+    chains = find_chains(lines)
+    _enrich(evidence, chains, log.content)
+    evidence.end = _end_of(lines, chains)
+    final = _final_chain(chains, evidence.end, lines)
+    evidence.chain = final
+    for chain in chains:
+        evidence.pieces += _chain_pieces(chain, chain is final, lines)
+    inside = {n for chain in chains for r in chain.raised for n in range(r.first, r.last + 1)}
+    evidence.pieces += _line_pieces([line for line in lines if line.number not in inside], evidence)
+    return evidence
+
+
+def _end_of(lines: Sequence[LogLine], chains: Sequence[Chain]) -> int:
+    """The line at which the task is known to have failed; the last line when the log just stops."""
+    for line in reversed(lines):
+        if _END.search(line.text[:200]):
+            return line.number
+    if chains:
+        return chains[-1].last
+    return lines[-1].number if lines else 0
+
+
+def _final_chain(chains: Sequence[Chain], end: int, lines: Sequence[LogLine]) -> Chain | None:
+    """The chain printed with `Task failed`, else the last one near the end."""
+    numbers = {line.number: line for line in lines}
+    for chain in reversed(chains):
+        before = [numbers[n].text for n in range(chain.first - 2, chain.first + 1) if n in numbers]
+        if any("Task failed with exception" in t or "Failed to execute" in t for t in before):
+            return chain
+    if chains and (end - chains[-1].last) < 60:
+        return chains[-1]
+    return None
+
+
+def _chain_pieces(chain: Chain, final: bool, lines: Sequence[LogLine]) -> list[Piece]:
+    """One piece per exception; the innermost weighs most."""
+    pieces = []
+    count = len(chain.raised)
+    recovered = not final and _recovers(lines, chain.last)
+    for position, raised in enumerate(chain.raised):
+        inner = position == count - 1
+        weight = 1.0 if final else 0.8
+        if not inner:
+            weight -= 0.07
+        if recovered:
+            weight *= 0.4
+        elif raised.level in ("warning", "info", "debug") and not final and not lines_are_child(lines, raised):
+            weight *= 0.75
+        pieces.append(Piece("exception", raised.line, raised.render(), weight, final, raised))
+    return pieces
+
+
+def lines_are_child(lines: Sequence[LogLine], raised: Raised) -> bool:
+    """A child's traceback is printed at INFO by Airflow; that level says nothing."""
+    return raised.level in ("info", "debug") and any(
+        line.prefixed for line in lines if line.number == raised.line
+    )
+
+
+def _recovers(lines: Sequence[LogLine], after: int) -> bool:
+    """A sign of success follows within the next lines."""
+    following = [line for line in lines if after < line.number <= after + 400]
+    return any(_is_success(line) for line in following)
+
+
+def _is_success(line: LogLine) -> bool:
+    text = line.text[:300]
+    return (
+        line.level in ("info", "debug", "")
+        and _SUCCESS.search(text) is not None
+        and _NOT_SUCCESS.search(text) is None
+        and _ERRORISH.search(text) is None
+    )
+
+
+def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
+    """Single lines, weighed by level, by distance to the end, and by whether things went well after."""
+    successes = [line.number for line in lines if _is_success(line)]
+    last_success = max((n for n in successes if n < evidence.end), default=0)
+    pieces = []
+    order = {line.number: position for position, line in enumerate(lines)}
+    end_position = max((p for n, p in order.items() if n <= evidence.end), default=len(lines))
+    for position, line in enumerate(lines):
+        text = line.text
+        if not text.strip() or _NOISE.match(text):
+            continue
+        text = _json_text(text)
+        weight = _line_weight(line, text)
+        distance = end_position - position
+        if 0 <= distance <= 15:
+            weight += 0.1
+        elif distance > 300:
+            weight -= 0.1
+        if line.number < last_success and (line.level == "warning" or _RETRYING.search(text)):
+            weight *= 0.35
+        kind: Kind = "end" if _END.search(text[:200]) else "line"
+        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95))))
+    return pieces
+
+
+def _line_weight(line: LogLine, text: str) -> float:
+    errorish = _ERRORISH.search(text[:1_000]) is not None
+    if line.level == "error":
+        return 0.85
+    if line.level == "warning":
+        return 0.65 if errorish else 0.55
+    if line.level in ("info", "debug"):
+        return 0.6 if errorish else 0.4
+    return 0.75 if errorish else 0.5
+
+
+def _json_text(text: str) -> str:
+    """A JSON line as its message and error, so that patterns see words, not quotes."""
+    start = text.find("{")
+    if start < 0 or start > 200 or not text.rstrip().endswith("}"):
+        return text
+    try:
+        data = json.loads(text[start:])
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(data, dict):
+        return text
+    words = [text[:start], *(f"{key}: {_flat(value)}" for key, value in data.items())]
+    return "\n".join(words)[:6_000]
+
+
+def _flat(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _enrich(evidence: Evidence, chains: list[Chain], content: Sequence[dict[str, JsonValue]]) -> None:
+    """Take from Airflow 3's structure what its text leaves out: exit codes, signals, notes, groups."""
+    for event in content:
+        for key in ("exit_code", "signal"):
+            value = event.get(key)
+            if isinstance(value, int):
+                setattr(evidence, key, value)
+                _add_end(evidence, event)
+        detail = event.get("error_detail")
+        if isinstance(detail, list):
+            for item in detail:
+                if isinstance(item, dict):
+                    _add_notes(evidence, chains, item)
+
+
+def _add_end(evidence: Evidence, event: dict[str, JsonValue]) -> None:
+    """The way the process ended, at the line that tells of it."""
+    said = str(event.get("event", ""))
+    number = next((n for n in reversed(evidence.lines) if said and said[:60] in evidence.lines[n].text), 0)
+    facts = " ".join(f"{k}={event[k]}" for k in ("exit_code", "signal", "signal_name") if k in event)
+    evidence.pieces.append(Piece("end", number or max(evidence.total, 1), f"{said} {facts}", 0.9, final=True))
+
+
+def _add_notes(evidence: Evidence, chains: list[Chain], item: dict[str, JsonValue]) -> None:
+    """Notes and members of an exception group belong to the exception of the same type and message."""
+    kind, message = str(item.get("exc_type", "")), str(item.get("exc_value", ""))
+    notes = [str(n) for n in item["exc_notes"]] if isinstance(item.get("exc_notes"), list) else []  # type: ignore[union-attr]
+    first = message.split("\n", 1)[0]
+    match = next(
+        (r for c in reversed(chains) for r in c.raised if r.short == kind and r.message.startswith(first)), None
+    )
+    if match is None:
+        number = next((n for n in reversed(evidence.lines) if f"{kind}: {first}"[:80] in evidence.lines[n].text), 0)
+        if not number:
+            return
+        match = Raised(kind, message, number, number, number)
+        chains.append(Chain([match]))
+    match.notes += notes
+    match.message = message[:3_000] or match.message
+    if not match.frames and isinstance(item.get("frames"), list):
+        match.frames = [
+            Frame(str(f.get("filename", "")), int(str(f.get("lineno") or 0)), str(f.get("name", "")))
+            for f in item["frames"]  # type: ignore[union-attr]
+            if isinstance(f, dict)
+        ]
+    members = item.get("exceptions")
+    for group in members if isinstance(members, list) else []:
+        for inner in group if isinstance(group, list) else [group]:
+            if isinstance(inner, dict):
+                match.notes.append(f"{inner.get('exc_type')}: {inner.get('exc_value')}")
+
+
+def read_import_failure(trace: str) -> list[Piece]:
+    """The stack trace of a DAG file that does not import, as evidence outside the log (line 0)."""
+    if not trace:
+        return []
+    lines = [clean(number, raw) for number, raw in enumerate(trace.splitlines(), 1)]
+    chains = find_chains(lines)
+    if not chains:
+        return [Piece("line", 0, trace[:3_000], 1.0, final=True)]
+    return [Piece("exception", 0, raised.render(), 1.0, final=True) for raised in chains[-1].raised]

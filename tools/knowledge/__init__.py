@@ -1,0 +1,5 @@
+"""Names causes from general knowledge of the software that pipelines run on. The knowledge is the YAML here."""
+
+from tools.knowledge.engine import KnowledgeBase, KnowledgeDiagnostician
+
+__all__ = ["KnowledgeBase", "KnowledgeDiagnostician"]

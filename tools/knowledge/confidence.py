@@ -1,0 +1,51 @@
+"""From scores to a calibrated confidence: of ten answers at 0.8, eight should be right.
+
+The numbers in `_calibration.yaml` are fitted on labelled cases, cross-validated; `airmedic eval diagnosis`
+reports the calibration error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from graph.domain import RootCause
+from tools.knowledge.entries import FOLDER
+from tools.knowledge.ranking import Candidate
+
+NEAR = frozenset({RootCause.EXTERNAL_JOB_FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A logistic curve over the winner's score and its lead."""
+
+    bias: float
+    score: float
+    margin: float
+    ceiling: float
+    answer_from: float
+
+    @classmethod
+    def load(cls) -> Calibration:
+        """The shipped numbers."""
+        data = yaml.safe_load((FOLDER / "_calibration.yaml").read_text("utf-8"))
+        return cls(**{key: float(value) for key, value in data.items()})
+
+    def confidence(self, candidates: Sequence[Candidate]) -> float:
+        """How likely the first candidate is right."""
+        if not candidates:
+            return 0.0
+        top, margin = features(candidates)
+        x = self.bias + self.score * top + self.margin * margin
+        return round(min(self.ceiling, 1 / (1 + math.exp(-x))), 3)
+
+
+def features(candidates: Sequence[Candidate]) -> tuple[float, float]:
+    """Score of the winner and its lead over the best other cause."""
+    top = candidates[0].score
+    second = candidates[1].score if len(candidates) > 1 else 0.0
+    return top, min(top - second, 0.5)

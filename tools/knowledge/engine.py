@@ -1,0 +1,200 @@
+"""The knowledge base: from a case to a diagnosis, without any language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from graph.domain import (
+    CodeLocation,
+    DiagnosedBy,
+    Diagnosis,
+    EvidenceLine,
+    Remediation,
+    RootCause,
+    RuledOut,
+)
+from tools import evidence as reading
+from tools.diagnosis import Case
+from tools.evidence import Evidence, Piece
+from tools.knowledge import entries, facts, refine
+from tools.knowledge.confidence import Calibration
+from tools.knowledge.entries import Entry, Knowledge
+from tools.knowledge.ranking import Candidate, Hit, rank
+from tools.knowledge.scanner import Scanner
+from tools.signature import signature
+
+PIECE_CHARS = 6_000  # of one piece are matched
+SHOWN_LINES = 4
+SUMMARY_CHARS = 240
+
+
+class KnowledgeBase:
+    """General knowledge of the software pipelines run on, as data. Pure, quick, never raises on a bad log."""
+
+    def __init__(self, knowledge: Knowledge, calibration: Calibration) -> None:
+        self._knowledge = knowledge
+        self._calibration = calibration
+        self._scanner = Scanner(knowledge.patterns)
+
+    @classmethod
+    def load(cls, extra_folder: Path | None = None) -> KnowledgeBase:
+        """The shipped knowledge and, after it, a folder of the user's own files."""
+        return cls(entries.load(extra_folder), Calibration.load())
+
+    def diagnose(self, case: Case) -> Diagnosis:
+        """Name the cause; `unknown` when the evidence does not say."""
+        evidence = reading.read(case.log)
+        extra = reading.read_import_failure(case.context.import_failure)
+        candidates = rank(self.hits([*evidence.pieces, *extra]))
+        candidates = refine.apply(case, evidence, candidates, self._knowledge)
+        return self._answer(case, evidence, candidates)
+
+    def hits(self, pieces: Iterable[Piece]) -> list[Hit]:
+        """Every entry found in every piece, all patterns in one pass over each."""
+        known, owner = self._knowledge.entries, self._knowledge.owner
+        found: list[Hit] = []
+        seen: dict[str, list[int]] = {}
+        for piece in pieces:
+            text = piece.text[:PIECE_CHARS]
+            matches = seen.get(text)
+            if matches is None:
+                matches = seen[text] = self._scanner.matches(text)
+            best: dict[int, int] = {}
+            for pattern in matches:
+                best.setdefault(owner[pattern], pattern)
+            for index, pattern in best.items():
+                entry = known[index]
+                if not any(p.search(text) for p in entry.unless):
+                    found.append(Hit(piece, entry, pattern, entry.strength * piece.weight))
+        return found
+
+    def _answer(self, case: Case, evidence: Evidence, candidates: list[Candidate]) -> Diagnosis:
+        top = candidates[0] if candidates else None
+        confidence = self._calibration.confidence(candidates)
+        if top is None or not top.hits and not top.why or confidence < self._calibration.answer_from:
+            return self._unknown(case, evidence, candidates, confidence)
+        lead = self._lead(top)
+        transient, remediation = refine.transience(case, evidence, top, lead)
+        shown = self._shown(evidence, top)
+        decisive = [h.piece.text for h in top.hits[:3]]
+        found = facts.collect(decisive, (p.text for p in evidence.pieces[-400:]))
+        found = refine.add_facts(found, case, top)
+        if found.retry_after is None and transient and top.cause is RootCause.RATE_LIMITED:
+            everything = facts.collect((p.text for p in evidence.pieces[-200:]), ())
+            found = found.model_copy(update={"retry_after": everything.retry_after})
+        error = shown[0].text if shown else top.why
+        return Diagnosis(
+            root_cause=top.cause,
+            transient=transient,
+            confidence=confidence,
+            remediation=remediation,
+            evidence=tuple(shown),
+            summary=_summary(lead.says, error, top.why),
+            ruled_out=_ruled_out(top, candidates[1:]),
+            alternatives=_alternatives(lead, remediation),
+            by=DiagnosedBy.KNOWLEDGE,
+            location=_location(evidence),
+            facts=found,
+            signature=signature(top.cause, _error_text(evidence, top), case.task.task if case.task else None),
+        )
+
+    def _lead(self, top: Candidate) -> Entry:
+        """The entry that speaks for the answer; context alone answers with the cause's defaults."""
+        if top.best is not None and top.best.entry.cause is top.cause:
+            return top.best.entry
+        return refine.default_entry(top.cause, self._knowledge)
+
+    def _unknown(
+        self, case: Case, evidence: Evidence, candidates: list[Candidate], confidence: float
+    ) -> Diagnosis:
+        shown = [EvidenceLine(line=h.piece.line, text=evidence.printed(h.piece.line)) for c in candidates[:1] for h in c.hits[:1] if h.piece.line in evidence.lines]
+        if not shown and evidence.order:
+            last = next((line for line in reversed(evidence.order) if line.text.strip()), evidence.order[-1])
+            shown = [EvidenceLine(line=last.number, text=last.raw)]
+        error = evidence.chain.raised[-1].header if evidence.chain else (shown[0].text if shown else "")
+        return Diagnosis(
+            root_cause=RootCause.UNKNOWN,
+            transient=False,
+            confidence=round(1 - confidence, 3) if candidates else 0.9,
+            remediation=Remediation.ESCALATE,
+            evidence=tuple(shown),
+            summary="The evidence does not say why it failed." if evidence.pieces else "The log is empty.",
+            ruled_out=_ruled_out(None, candidates),
+            location=_location(evidence),
+            signature=signature(RootCause.UNKNOWN, error, case.task.task if case.task else None),
+        )
+
+    def _shown(self, evidence: Evidence, top: Candidate) -> list[EvidenceLine]:
+        """The decisive line first, then lines that support it."""
+        shown: dict[int, EvidenceLine] = {}
+        for hit in top.hits:
+            number = self._line_of(evidence, hit)
+            if number in evidence.lines and number not in shown:
+                shown[number] = EvidenceLine(line=number, text=evidence.printed(number))
+            if len(shown) == SHOWN_LINES:
+                break
+        return list(shown.values())
+
+    def _line_of(self, evidence: Evidence, hit: Hit) -> int:
+        """A message may span lines: the one the pattern is in."""
+        raised = hit.piece.raised
+        if raised is None:
+            return hit.piece.line
+        pattern = self._scanner.pattern(hit.pattern)
+        for number in range(raised.line, raised.last + 1):
+            line = evidence.lines.get(number)
+            if line is not None and pattern.search(line.text):
+                return number
+        return raised.line
+
+
+class KnowledgeDiagnostician:
+    """The knowledge base behind the port of whoever makes a diagnosis."""
+
+    def __init__(self, knowledge: KnowledgeBase) -> None:
+        self._knowledge = knowledge
+
+    async def diagnose(self, case: Case) -> Diagnosis:
+        """Name the cause."""
+        return self._knowledge.diagnose(case)
+
+
+def _summary(says: str, error: str, why: str) -> str:
+    text = f"{says[:1].upper()}{says[1:]}: {error.strip()}" if error else f"{says[:1].upper()}{says[1:]}"
+    text = text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
+    return f"{text} ({why})" if why and why not in text else text
+
+
+def _ruled_out(top: Candidate | None, others: list[Candidate]) -> tuple[RuledOut, ...]:
+    found = []
+    for other in others[:3]:
+        hit = other.best
+        if hit is None:
+            continue
+        if top is None:
+            why = f"line {hit.piece.line} hints at it, too weakly"
+        elif hit.entry.strength < 0.6:
+            why = f"line {hit.piece.line} speaks for it, but is generic"
+        elif not hit.piece.final and top.best is not None and top.best.piece.final:
+            why = f"line {hit.piece.line} came before the failure that ended the task"
+        else:
+            why = f"line {hit.piece.line} speaks for it, the evidence for {top.cause.value} is stronger"
+        found.append(RuledOut(root_cause=other.cause, why=why))
+    return tuple(found)
+
+
+def _alternatives(lead: Entry, chosen: Remediation) -> tuple[Remediation, ...]:
+    ranked = [lead.remediation, *lead.alternatives]
+    return tuple(dict.fromkeys(r for r in ranked if r is not chosen))
+
+
+def _error_text(evidence: Evidence, top: Candidate) -> str:
+    if top.best is not None:
+        return top.best.piece.raised.header if top.best.piece.raised else top.best.piece.text
+    return evidence.chain.raised[-1].header if evidence.chain else ""
+
+
+def _location(evidence: Evidence) -> CodeLocation | None:
+    frame = evidence.user_frame
+    return CodeLocation(file=frame.file, line=max(frame.line, 0), function=frame.function) if frame else None

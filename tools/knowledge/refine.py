@@ -1,0 +1,225 @@
+"""What Airflow knows beyond the log moves the answer: history, versions, upstream, pool, the data's own report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from graph.domain import DataReport, Facts, Remediation, RootCause, TaskSnapshot
+from tools.diagnosis import Case
+from tools.evidence import Evidence
+from tools.knowledge.entries import Entry, Knowledge
+from tools.knowledge.ranking import Candidate
+
+Candidates = list[Candidate]
+DATA_CAUSES = frozenset(
+    {
+        RootCause.SCHEMA_DRIFT,
+        RootCause.TYPE_MISMATCH,
+        RootCause.CONSTRAINT_VIOLATION,
+        RootCause.MISSING_DATA,
+    }
+)
+_MAY_BE_DATA = DATA_CAUSES | {RootCause.CODE_ERROR, RootCause.UNKNOWN, RootCause.EXTERNAL_JOB_FAILED}
+_KEYED = re.compile(r"^(?:\w+\.)*(KeyError|AttributeError|IndexError|TypeError)\b")
+STEADY = 3  #: good runs before a task's past says something
+CERTAIN = 0.97
+
+
+def apply(case: Case, evidence: Evidence, candidates: Candidates, knowledge: Knowledge) -> Candidates:
+    """Let each rule move the candidates; each says why."""
+    for rule in _RULES:
+        candidates = sorted(rule(case, evidence, candidates), key=lambda c: -c.score)
+    return candidates
+
+
+def _raise(candidates: Candidates, cause: RootCause, score: float, why: str) -> Candidates:
+    """Give one cause at least this score, with the reason."""
+    for candidate in candidates:
+        if candidate.cause is cause:
+            candidate.score = max(candidate.score, score)
+            candidate.why = why
+            return candidates
+    return [*candidates, Candidate(cause, score, why=why)]
+
+
+def _lower(candidates: Candidates, cause: RootCause, factor: float) -> Candidates:
+    for candidate in candidates:
+        if candidate.cause is cause:
+            candidate.score *= factor
+    return candidates
+
+
+def _killed_for_memory(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A kill is lost work, unless something but Airflow's own hint speaks of memory."""
+    top = candidates[0] if candidates else None
+    if top is None or top.cause is not RootCause.WORKER_LOST:
+        return candidates
+    memory = next((c for c in candidates if c.cause is RootCause.OUT_OF_MEMORY), None)
+    if memory is not None and memory.best is not None and memory.best.entry.strength >= 0.7:
+        return _raise(candidates, RootCause.OUT_OF_MEMORY, max(top.score + 0.05, 0.9), "killed, and memory ran short before")
+    return candidates
+
+
+def _data_report(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """The pipeline's own report of its data decides which data cause it is."""
+    report = case.context.report
+    cause = _cause_of(report) if report is not None else None
+    if report is None or cause is None:
+        return candidates
+    top = candidates[0] if candidates else None
+    if top is not None and top.cause not in _MAY_BE_DATA and top.score > 0.8:
+        return candidates
+    problem = report.problems[0] if report.problems else None
+    what = f"the task reported {problem.kind} {problem.column!r}" if problem else "the task reported no rows"
+    for other in DATA_CAUSES - {cause}:
+        candidates = _lower(candidates, other, 0.5)
+    candidates = _lower(candidates, RootCause.CODE_ERROR, 0.5)
+    return _raise(candidates, cause, CERTAIN, what)
+
+
+def _cause_of(report: DataReport) -> RootCause | None:
+    kinds = [problem.kind for problem in report.problems]
+    if any(kind in ("missing", "unexpected") for kind in kinds):
+        return RootCause.SCHEMA_DRIFT
+    if "type" in kinds:
+        return RootCause.TYPE_MISMATCH
+    if any(kind in ("null", "duplicate") for kind in kinds):
+        return RootCause.CONSTRAINT_VIOLATION
+    if "empty" in kinds or (report.satisfied is False and report.rows_in == 0):
+        return RootCause.MISSING_DATA
+    return None
+
+
+def _empty_upstream(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """An upstream task that succeeded with zero rows explains most failures of a data task."""
+    empty = [u for u in case.context.upstream if u.state == "success" and _rows(u.report, u.returned) == 0]
+    top = candidates[0] if candidates else None
+    if not empty or (top is not None and top.cause not in _MAY_BE_DATA):
+        return candidates
+    why = f"upstream task {empty[0].task_id!r} succeeded with zero rows"
+    return _raise(candidates, RootCause.MISSING_DATA, 0.93 if top is None else max(0.93, top.score + 0.05), why)
+
+
+def _rows(report: DataReport | None, returned: object) -> int | None:
+    if report is not None and report.rows_out is not None:
+        return report.rows_out
+    return int(returned) if isinstance(returned, int | float) else None
+
+
+def _code_or_data(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A key or attribute that is not there: new code is at fault on a new version, the data on an old one."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause not in (RootCause.CODE_ERROR, RootCause.SCHEMA_DRIFT):
+        return candidates
+    match = _KEYED.match(top.best.piece.text)
+    good, last = _good_runs(case), case.context.dag_version_of_last_success
+    if match is None or case.task is None or case.task.dag_version is None or last is None:
+        return candidates
+    if case.task.dag_version != last:
+        why = f"the DAG changed from version {last} to {case.task.dag_version} since its last success"
+        return _raise(candidates, RootCause.CODE_ERROR, max(0.92, top.score + 0.05), why)
+    if match.group(1) == "KeyError" and len(good) >= STEADY:
+        why = f"the DAG's version did not change over {len(good)} good runs: the data did"
+        candidates = _lower(candidates, RootCause.CODE_ERROR, 0.6)
+        return _raise(candidates, RootCause.SCHEMA_DRIFT, 0.92, why)
+    return candidates
+
+
+def _good_runs(case: Case) -> list[TaskSnapshot]:
+    return [t for t in case.context.history if t.state == "success"]
+
+
+def _no_slots(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A task that never started, in a pool without slots, waits for capacity."""
+    pool, task = case.context.pool, case.task
+    if pool is None or pool.slots > 0 and pool.occupied < pool.slots:
+        return candidates
+    started = task is not None and task.start is not None and bool(evidence.pieces)
+    if started and candidates and candidates[0].cause is not RootCause.CAPACITY_UNAVAILABLE:
+        return candidates
+    why = f"pool {pool.name!r} has {pool.slots} slots, {pool.occupied} taken"
+    return _raise(candidates, RootCause.CAPACITY_UNAVAILABLE, CERTAIN, why)
+
+
+def _broken_dag(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A DAG file that does not import fails before any task: the stack trace is the evidence."""
+    trace = case.context.import_failure
+    if not trace:
+        return candidates
+    last = next((line for line in reversed(trace.splitlines()) if line.strip()), "")
+    missing = re.match(r"(ModuleNotFoundError|ImportError)\b", last.strip()) is not None
+    cause = RootCause.DEPENDENCY_ERROR if missing else RootCause.CODE_ERROR
+    if not missing and candidates and candidates[0].best is not None and candidates[0].best.piece.line == 0:
+        cause = candidates[0].cause
+    return _raise(candidates, cause, CERTAIN, f"the DAG file does not import: {last.strip()[:120]}")
+
+
+def _lost_together(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Many failures in the same minutes speak for the infrastructure that they share."""
+    if len(case.context.siblings) < STEADY:
+        return candidates
+    shared = (RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE, RootCause.WORKER_LOST)
+    for candidate in candidates:
+        if candidate.cause in shared and candidate.score >= 0.4:
+            candidate.score = min(1.0, candidate.score + 0.05)
+            candidate.why = f"{len(case.context.siblings)} other tasks failed in the same minutes"
+    return candidates
+
+
+Rule = Callable[[Case, Evidence, Candidates], Candidates]
+_RULES: Sequence[Rule] = (
+    _killed_for_memory,
+    _code_or_data,
+    _empty_upstream,
+    _data_report,
+    _no_slots,
+    _lost_together,
+    _broken_dag,
+)
+
+
+def transience(case: Case, evidence: Evidence, top: Candidate, lead: Entry) -> tuple[bool, Remediation]:
+    """Whether the same task may succeed unchanged, and the fix that follows."""
+    if top.cause is RootCause.TIMEOUT:
+        return _slow_once(case, lead)
+    return lead.transient, lead.remediation
+
+
+def _slow_once(case: Case, lead: Entry) -> tuple[bool, Remediation]:
+    """A timeout may pass when the task is normally well inside its limit and has not timed out before."""
+    took = case.task.duration if case.task is not None else None
+    usual = [t.duration for t in _good_runs(case) if t.duration is not None]
+    failed_before = any(t.state == "failed" for t in [*case.context.tries, *case.context.history[:2]])
+    if took is not None and len(usual) >= STEADY and not failed_before and median(usual) < 0.7 * took:
+        return True, Remediation.RETRY
+    if failed_before:
+        return False, Remediation.RAISE_LIMIT
+    return lead.transient, lead.remediation
+
+
+def add_facts(found: Facts, case: Case, top: Candidate) -> Facts:
+    """Facts that come from Airflow, not from the log."""
+    changes: dict[str, object] = {}
+    if case.context.report is not None:
+        changes["report"] = case.context.report
+    if top.cause is RootCause.CAPACITY_UNAVAILABLE and case.context.pool is not None:
+        changes["pool"] = case.context.pool.name
+    return found.model_copy(update=changes)
+
+
+def default_entry(cause: RootCause, knowledge: Knowledge) -> Entry:
+    """An answer that context alone gives takes the cause's defaults."""
+    held = knowledge.causes[cause]
+    return Entry(
+        name="context",
+        cause=cause,
+        strength=CERTAIN,
+        transient=held.transient,
+        remediation=held.remediation,
+        alternatives=held.alternatives,
+        wait=held.wait,
+        says=held.says,
+        unless=(),
+    )

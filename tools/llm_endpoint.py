@@ -1,0 +1,121 @@
+"""The endpoint: one call, in the best form of structured output it supports, its errors translated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal
+
+import httpx
+import openai
+from langchain_core.exceptions import LangChainException
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from graph.errors import ModelUnavailable
+from tools.llm_answer import answer_schema
+from tools.llm_usage import DailyCap, Price
+
+Form = Literal["schema", "json", "text"]
+
+
+class ModelSettings(BaseModel):
+    """Which model, where, and its limits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str
+    api_key: SecretStr
+    base_url: str | None = None  #: None: OpenAI's own
+    ask_below: float = 0.75  #: knowledge at least this sure is not discussed with a model
+    calls: int = 2  #: per incident, rounds of tools included
+    input_tokens: int = 4000  #: per incident, over all its calls
+    output_tokens: int = 1500  #: per call
+    seconds: float = 30.0  #: per incident
+    daily: DailyCap = DailyCap()
+    prices: dict[str, Price] = {}
+    use_tools: bool = True
+
+
+@contextmanager
+def model_errors() -> Iterator[None]:
+    """Whatever the client raises for a bad endpoint becomes `ModelUnavailable`; keys never get into its text."""
+    try:
+        yield
+    except openai.APIStatusError as exc:
+        raise ModelUnavailable(f"the endpoint answered HTTP {exc.status_code}") from exc
+    except (openai.APITimeoutError, TimeoutError) as exc:
+        raise ModelUnavailable("the endpoint did not answer in time") from exc
+    except (openai.APIConnectionError, httpx.HTTPError) as exc:
+        raise ModelUnavailable("the endpoint cannot be reached, or cut its answer short") from exc
+    except (openai.OpenAIError, LangChainException) as exc:
+        raise ModelUnavailable(f"the endpoint's answer cannot be read ({type(exc).__name__})") from exc
+    # The client takes a body of the wrong shape apart without checking it.
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as exc:
+        raise ModelUnavailable(f"the endpoint's answer is malformed ({type(exc).__name__})") from exc
+
+
+class Endpoint:
+    """One model at one endpoint. It remembers which form of structured output the endpoint takes."""
+
+    def __init__(self, chat: ChatOpenAI) -> None:
+        self._chat = chat
+        self.form: Form = "schema"
+
+    async def ask(
+        self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, object]] = ()
+    ) -> AIMessage:
+        """One answer. A form that the endpoint rejects (HTTP 400, 422) is given up for the next, for good."""
+        with model_errors():
+            while True:
+                try:
+                    return await self._send(messages, tools)
+                except (openai.BadRequestError, openai.UnprocessableEntityError):
+                    if self.form == "text":
+                        raise
+                    self.form = "json" if self.form == "schema" else "text"
+
+    async def _send(self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, object]]) -> AIMessage:
+        extra: dict[str, Any] = {}
+        if self.form == "schema":
+            schema = {"name": "diagnosis", "strict": True, "schema": answer_schema()}
+            extra["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif self.form == "json":
+            extra["response_format"] = {"type": "json_object"}
+        # An endpoint without structured output seldom has tools either.
+        if tools and self.form != "text":
+            extra["tools"] = list(tools)
+        reply = await self._chat.ainvoke(list(messages), **extra)
+        if not isinstance(reply, AIMessage):
+            raise TypeError(type(reply).__name__)
+        return reply
+
+    def overhead(self, tools: Sequence[dict[str, object]]) -> str:
+        """What goes along with every call and is paid for: the schema and the tools."""
+        schema = json.dumps(answer_schema()) if self.form == "schema" else ""
+        return schema + (json.dumps(list(tools)) if tools and self.form != "text" else "")
+
+
+@asynccontextmanager
+async def open_model(settings: ModelSettings) -> AsyncIterator[Endpoint]:
+    """The endpoint, with a connection pool that is closed at the end. It talks to `base_url` and nobody else."""
+    with model_errors():
+        # Redirects could carry a prompt to a host that nobody configured.
+        client = httpx.AsyncClient(timeout=settings.seconds, follow_redirects=False)
+    async with client:
+        yield Endpoint(
+            ChatOpenAI(
+                model=settings.model,
+                api_key=settings.api_key,
+                base_url=settings.base_url,
+                timeout=settings.seconds,
+                # Every request counts against the cap, so the client may not repeat one by itself.
+                max_retries=0,
+                max_completion_tokens=settings.output_tokens,
+                use_responses_api=False,
+                http_async_client=client,
+                http_socket_options=(),
+            )
+        )
