@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import structlog
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cli.words import COLOURS, line_of
-from evals.faults.catalogue import ROWS, FaultRow
+from evals.faults.catalogue import CATALOGUE, FaultRow
 from evals.faults.injections import INJECTIONS
 from evals.faults.play import Played, play
 from evals.faults.stage import Ports, Stage, open_stage
 from graph.domain import Answer, AnswerKind
-from graph.errors import DecisionConflict, SettingsInvalid
+from graph.errors import AirmedicError, DecisionConflict, SettingsInvalid
 from server.record import AgentEvent, IncidentRecord
 
 STORY = ("F43", "F01", "F07", "F22", "F26")
@@ -27,7 +30,7 @@ DEMO_HOME = Path(".airmedic/demo")
 
 def chosen(ids: str) -> list[FaultRow]:
     """The rows to play, in the order given. Raises `SettingsInvalid` naming what cannot be played."""
-    rows = {row.id: row for row in ROWS}
+    rows = CATALOGUE
     wanted = [one.strip().upper() for one in ids.split(",") if one.strip()]
     for one in wanted:
         if one not in rows:
@@ -179,14 +182,33 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def demo(*, faults: str, once: bool, yes: bool, ports: Ports, home: Path = DEMO_HOME) -> int:
-    """Run the demo to its end or until Ctrl-C; the exit status comes back."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def demo(
+    faults: Annotated[str, typer.Option(help="what to play, in order, like F01,F07")] = ",".join(STORY),
+    once: Annotated[
+        bool, typer.Option("--once", help="leave at the end; status 0 if all went right")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="approve what policy asks")] = False,
+    port: Annotated[int, typer.Option(help="Airmedic's port; 0 takes a free one")] = 0,
+    airflow_port: Annotated[int, typer.Option(help="Airflow's port; 0 takes a free one")] = 0,
+    source_port: Annotated[int, typer.Option(help="the demo source's port; 0 takes a free one")] = 0,
+    home: Annotated[Path, typer.Option(help="where Airflow's database and the logs are kept")] = DEMO_HOME,
+) -> None:
+    """Start a real Airflow and Airmedic, break a pipeline, and heal it while you watch."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     console = Console()
+    ports = Ports(airflow=airflow_port, airmedic=port, source=source_port)
     try:
-        return asyncio.run(
+        status = asyncio.run(
             run_demo(faults=faults, once=once, yes=yes, ports=ports, home=home, console=console)
         )
     except KeyboardInterrupt:
         console.print("ended; nothing is left running")
-        return 130
+        status = 130
+    except AirmedicError as exc:
+        console.print(f"airmedic: {escape(str(exc))}", style="bold red")
+        status = 2
+    raise typer.Exit(status)

@@ -22,7 +22,10 @@ app = typer.Typer(
 )
 
 # Commands that are typer applications of their own: name, module (its `app`), what it does.
-SUB_APPS: tuple[tuple[str, str, str], ...] = ()
+SUB_APPS: tuple[tuple[str, str, str], ...] = (
+    ("demo", "cli.demo", "Start a real Airflow, break a pipeline, and watch it heal."),
+    ("policy", "cli.policy", "Check a policy file."),
+)
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

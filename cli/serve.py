@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -66,7 +67,7 @@ async def serve(
     service_factory: ServiceFactory = open_service,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until a signal, or until `stop` when given. Raises `SettingsInvalid` and the like when it cannot start."""
+    """Serve until a signal, or until `stop` when given. An `AirmedicError` says why it cannot start."""
     check_exposure(settings)
     listening = bind(settings.host, settings.port)
     try:
@@ -134,5 +135,5 @@ def _on_signals(server: Server) -> Iterator[None]:
 
 def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Serve with logs to the file and the terminal."""
-    with open_logs(settings.log_file):
+    with open_logs(settings.log_file, terminal=sys.stderr):
         asyncio.run(serve(settings, say=say))

@@ -58,6 +58,7 @@ async def ask_policy(
         task=failure,
         dag=dag,
         radius=preview.radius,
+        reruns=preview.reruns,
         counters=await deps.records.counters(failure.task),
         rejected=tuple(spent),
         environment=deps.environment,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from langgraph.runtime import Runtime
 
 from graph.domain import Decision, FixPlan, Outcome, Status, TaskSnapshot, Verdict
-from graph.errors import AirflowRefused, NotFound, StalePlan, UndoBlocked
+from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, StalePlan, UndoBlocked
 from graph.state import HealState
 from nodes.choosing import ask_policy
 from nodes.deps import Deps
 from nodes.human import moved_between
 from nodes.waiting import wait_for
 from tools.carry_out import Guard, carry_out, undo_attempt
+
+LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
 
 
 async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:
@@ -49,7 +53,11 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
             guard=_guard(failure, deps),
             sleep=deps.sleep,
         )
-    except (StalePlan, AirflowRefused) as exc:
+    except NotYet:
+        # What was written is in the ledger; the resumed node goes on behind it.
+        wait_for(Status.WAITING_TIMER, until=deps.clock() + LOOK_AGAIN)
+        return {"applied": False}
+    except (StalePlan, AirflowRefused, ActionRefused) as exc:
         # Part of the plan may stand already: take it back before anything else.
         return {"attempt": attempt, "undo": True, "stale": str(exc) or type(exc).__name__}
     return {
@@ -109,7 +117,7 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
             catalogue=deps.catalogue,
             sleep=deps.sleep,
         )
-    except (UndoBlocked, AirflowRefused) as exc:
+    except (UndoBlocked, AirflowRefused, ActionRefused) as exc:
         return {**cleared, "outcome": Outcome.ESCALATED, "reason": f"the fix could not be taken back: {exc}"}
     task = await deps.airflow.task(state["failure"].task)
     if task.state == "success" and not state.get("stale"):

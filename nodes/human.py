@@ -66,6 +66,8 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
             plan = deps.catalogue.with_args(plan, answer.args)
         except ActionRefused as exc:
             return {"reason": f"the edit was refused: {exc}", "asked": True}
+    if missing := deps.catalogue.missing(plan):
+        return {"reason": f"a person must give {', '.join(missing)} (edit)", "asked": True}
     decision = await ask_policy(
         deps,
         plan,

@@ -9,10 +9,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from graph.errors import StoreUnavailable
 from server.database import MIGRATIONS, engine_url, store_errors
 
+VERSION_TABLE = "airmedic_schema"  # as in migrations/env.py
 WRITE = "UPDATE setting SET updated_at = updated_at WHERE key = ''"
 
 
@@ -54,10 +57,13 @@ async def look_at_database(database_url: str) -> DatabaseState:
                 if schema is not None:
                     await connection.execute(text(WRITE))
                     await connection.rollback()
+    except DBAPIError as exc:
+        raise StoreUnavailable(f"it is no database of ours ({exc.orig})") from exc
     finally:
         await engine.dispose()
     return DatabaseState(exists=True, schema=schema, newest=newest_schema())
 
 
 def _schema(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return context.get_current_revision()

@@ -113,8 +113,8 @@ class Intake:
         """Ask Airflow what failed and what moved since the last time: two requests, whatever waits."""
         now = self._clock()
         floor = await self._time(FLOOR, now)
-        since = max(floor, await self._time(WATERMARK, now) - OVERLAP)
-        failed = await self._airflow.failures_since(since)
+        since = await self._time(WATERMARK, now) - OVERLAP
+        failed = await self._airflow.failures_since(max(floor, since))
         old_enough = [one for one in failed if one.end is None or one.end <= now - HEAD_START]
         found = [
             FailureId(airflow=self._airflow_id, task=one.task, try_number=one.try_number)

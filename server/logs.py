@@ -6,7 +6,6 @@ Whatever passes through here is redacted, uvicorn's own lines too.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
@@ -76,9 +75,7 @@ def _open_file(path: Path) -> logging.Handler:
 
 
 @contextmanager
-def open_logs(
-    log_file: Path | None, *, terminal: TextIO | None = sys.stderr, level: int = logging.INFO
-) -> Iterator[None]:
+def open_logs(log_file: Path | None, *, terminal: TextIO | None, level: int = logging.INFO) -> Iterator[None]:
     """Log through structlog until the end of the block; then put back what was."""
     handlers: list[logging.Handler] = []
     if log_file is not None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -28,7 +28,6 @@ from tools.actions import ActionCatalogue
 from tools.airflow_rest import open_airflow
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
-from tools.knowledge import KnowledgeBase, KnowledgeDiagnostician
 from tools.policy import Policy
 from tools.policy_file import load_policy
 
@@ -66,20 +65,19 @@ async def open_service(
     background: bool = True,
 ) -> AsyncIterator[Service]:
     """Open database, checkpoints, Airflow and knowledge; with `background`, drive and poll until closed."""
-    policy = load_policy(settings.policy)
     catalogue = ActionCatalogue.default()
+    policy = load_policy(settings.policy, catalogue=catalogue)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(open_database(settings.database_url))
         saver = await stack.enter_async_context(open_saver(settings.database_url))
-        if airflow is None:
-            airflow = await stack.enter_async_context(connect(settings))
+        gateway = airflow or await stack.enter_async_context(connect(settings))
         store = IncidentStore(engine, clock=clock)
         deps = _deps_maker(
             settings,
             engine=engine,
             store=store,
-            airflow=airflow,
-            diagnostician=diagnostician or KnowledgeDiagnostician(KnowledgeBase.load(settings.knowledge)),
+            airflow=gateway,
+            diagnostician=diagnostician or make_diagnostician(settings),
             catalogue=catalogue,
             policy=policy,
             clock=clock,
@@ -94,11 +92,11 @@ async def open_service(
             owner=f"{socket.gethostname()}:{os.getpid()}",
         )
         intake = Intake(
-            store=store, airflow=airflow, airflow_id=settings.airflow_id, ring=runner.ring, clock=clock
+            store=store, airflow=gateway, airflow_id=settings.airflow_id, ring=runner.ring, clock=clock
         )
         if background:
             await stack.enter_async_context(_background(settings, intake, runner))
-        yield Service(settings, store, airflow, intake, runner, policy, catalogue, clock)
+        yield Service(settings, store, gateway, intake, runner, policy, catalogue, clock)
 
 
 def _deps_maker(
@@ -113,7 +111,7 @@ def _deps_maker(
     clock: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]],
 ) -> MakeDeps:
-    records = StoreRecords(engine, store=store, clock=clock, healing=settings.healing)
+    records = StoreRecords(engine, store=store, clock=clock, shadow=settings.healing == "shadow")
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
 
     def make_deps(lease: Lease, record: IncidentRecord) -> Deps:
@@ -134,7 +132,7 @@ def _deps_maker(
     return make_deps
 
 
-def connect(settings: Settings):  # type: ignore[no-untyped-def]
+def connect(settings: Settings) -> AbstractAsyncContextManager[AirflowGateway]:
     """The gateway to the configured Airflow."""
     verify: bool | str = str(settings.airflow_ca_cert or "") or settings.airflow_verify_ssl
     return open_airflow(
@@ -144,6 +142,13 @@ def connect(settings: Settings):  # type: ignore[no-untyped-def]
         password=settings.airflow_password.get_secret_value() if settings.airflow_password else None,
         verify=verify,
     )
+
+
+def make_diagnostician(settings: Settings) -> Diagnostician:
+    """The knowledge base, with the user's own files when there are any."""
+    from tools.knowledge import KnowledgeBase, KnowledgeDiagnostician
+
+    return KnowledgeDiagnostician(KnowledgeBase.load(settings.knowledge))
 
 
 @asynccontextmanager

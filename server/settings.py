@@ -20,7 +20,9 @@ PREFIX = "AIRMEDIC_"
 class Settings(BaseSettings):
     """Settings of `airmedic serve`. Each field is the variable AIRMEDIC_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     # --- your Airflow ---
     airflow_url: HttpUrl = Field(

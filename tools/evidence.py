@@ -20,11 +20,12 @@ from tools.evidence_lines import LogLine, clean, excerpt
 from tools.evidence_traces import Chain, Frame, Raised, find_chains
 
 Kind = Literal["exception", "line", "end"]
+NEAR_LINES = 15
 
 _ERRORISH = re.compile(
     r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot|can't|could not|not found"
     r"|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|unauthori[sz]ed|panic|expired"
-    r"|violat\w*|mismatch\w*|terminated|evicted|lost)\b|Error\b|Exception\b|_(ERROR|EXCEPTION)\b"
+    r"|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't|is required|not (provided|set|available|supported|allowed)|[45]\d\d)\b|Error\b|Exception\b|_(ERROR|EXCEPTION)\b"
 )
 _RETRYING = re.compile(
     r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again|falling back"
@@ -61,6 +62,7 @@ class Piece:
     weight: float
     final: bool = False  #: part of the failure that ended the task
     raised: Raised | None = None
+    near: bool = False  #: within the last lines before the end
 
 
 @dataclass(slots=True)
@@ -106,8 +108,9 @@ def read(log: TaskLog) -> Evidence:
     evidence.end = _end_of(lines, chains)
     final = _final_chain(chains, evidence.end, lines)
     evidence.chain = final
+    started = _started(lines)
     for chain in chains:
-        evidence.pieces += _chain_pieces(chain, chain is final, lines)
+        evidence.pieces += _chain_pieces(chain, chain is final, lines, started)
     inside = {n for chain in chains for r in chain.raised for n in range(r.first, r.last + 1)}
     evidence.pieces += _line_pieces([line for line in lines if line.number not in inside], evidence)
     return evidence
@@ -135,7 +138,7 @@ def _final_chain(chains: Sequence[Chain], end: int, lines: Sequence[LogLine]) ->
     return None
 
 
-def _chain_pieces(chain: Chain, final: bool, lines: Sequence[LogLine]) -> list[Piece]:
+def _chain_pieces(chain: Chain, final: bool, lines: Sequence[LogLine], started: int) -> list[Piece]:
     """One piece per exception; the innermost weighs most."""
     pieces = []
     count = len(chain.raised)
@@ -145,12 +148,24 @@ def _chain_pieces(chain: Chain, final: bool, lines: Sequence[LogLine]) -> list[P
         weight = 1.0 if final else 0.8
         if not inner:
             weight -= 0.07
+        if not final and chain.last < started:
+            weight *= 0.25
+        elif not final and _went_on(lines, chain.last):
+            weight *= 0.6
         if recovered:
             weight *= 0.4
-        elif raised.level in ("warning", "info", "debug") and not final and not lines_are_child(lines, raised):
+        elif (
+            raised.level in ("warning", "info", "debug") and not final and not lines_are_child(lines, raised)
+        ):
             weight *= 0.75
         pieces.append(Piece("exception", raised.line, raised.render(), weight, final, raised))
     return pieces
+
+
+def _went_on(lines: Sequence[LogLine], after: int) -> bool:
+    """Plain progress follows for a while: whatever was raised did not end the task."""
+    following = [line for line in lines if line.number > after and line.level in ("info", "")]
+    return sum(1 for line in following if line.prefixed and not _NOISE.match(line.text)) > 12
 
 
 def lines_are_child(lines: Sequence[LogLine], raised: Raised) -> bool:
@@ -180,6 +195,8 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
     """Single lines, weighed by level, by distance to the end, and by whether things went well after."""
     successes = [line.number for line in lines if _is_success(line)]
     last_success = max((n for n in successes if n < evidence.end), default=0)
+    last_progress = max((line.number for line in lines if line.number < evidence.end and _is_progress(line)), default=0)
+    started = _started(lines)
     pieces = []
     order = {line.number: position for position, line in enumerate(lines)}
     end_position = max((p for n, p in order.items() if n <= evidence.end), default=len(lines))
@@ -190,15 +207,50 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         text = _json_text(text)
         weight = _line_weight(line, text)
         distance = end_position - position
-        if 0 <= distance <= 15:
+        if 0 <= distance <= NEAR_LINES:
             weight += 0.1
         elif distance > 300:
             weight -= 0.1
-        if line.number < last_success and (line.level == "warning" or _RETRYING.search(text)):
+        retried = _RETRYING.search(text) is not None
+        if line.number < last_success and (line.level == "warning" or retried):
             weight *= 0.35
+        elif retried and line.number < last_progress:
+            weight *= 0.4
+        if line.number < started:
+            weight *= 0.25
         kind: Kind = "end" if _END.search(text[:200]) else "line"
-        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95))))
+        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=0 <= distance <= NEAR_LINES))
     return pieces
+
+
+def _is_progress(line: LogLine) -> bool:
+    """A plain line of work going on."""
+    text = line.text[:300]
+    return bool(
+        line.level in ("info", "")
+        and text.strip()
+        and not _NOISE.match(text)
+        and not _END.search(text)
+        and not _ERRORISH.search(text)
+        and not _RETRYING.search(text)
+    )
+
+
+def _started(lines: Sequence[LogLine]) -> int:
+    """Line at which the task's own work began: what Airflow printed while starting did not end it.
+
+    Airflow 3 may start a task several times (a slow DAG parse) before it runs.
+    """
+    begin = 0
+    opened = False
+    for position, line in enumerate(lines):
+        if line.text.startswith("::group::Pre Execute"):
+            opened = True
+        elif opened and line.text.startswith("::endgroup::"):
+            opened = False
+            rest = [x for x in lines[position + 1 : position + 200] if not x.text.startswith("::")]
+            begin = line.number if rest else begin
+    return begin
 
 
 def _line_weight(line: LogLine, text: str) -> float:
@@ -207,9 +259,9 @@ def _line_weight(line: LogLine, text: str) -> float:
         return 0.85
     if line.level == "warning":
         return 0.65 if errorish else 0.55
-    if line.level in ("info", "debug"):
-        return 0.6 if errorish else 0.4
-    return 0.75 if errorish else 0.5
+    if line.named:  # the program itself calls it information
+        return 0.4 if errorish else 0.25
+    return 0.7 if errorish else 0.4
 
 
 def _json_text(text: str) -> str:
@@ -260,16 +312,19 @@ def _add_notes(evidence: Evidence, chains: list[Chain], item: dict[str, JsonValu
     notes = [str(n) for n in item["exc_notes"]] if isinstance(item.get("exc_notes"), list) else []  # type: ignore[union-attr]
     first = message.split("\n", 1)[0]
     match = next(
-        (r for c in reversed(chains) for r in c.raised if r.short == kind and r.message.startswith(first)), None
+        (r for c in reversed(chains) for r in c.raised if r.short == kind and r.message.startswith(first)),
+        None,
     )
     if match is None:
-        number = next((n for n in reversed(evidence.lines) if f"{kind}: {first}"[:80] in evidence.lines[n].text), 0)
+        number = next(
+            (n for n in reversed(evidence.lines) if f"{kind}: {first}"[:80] in evidence.lines[n].text), 0
+        )
         if not number:
             return
         match = Raised(kind, message, number, number, number)
         chains.append(Chain([match]))
     match.notes += notes
-    match.message = message[:3_000] or match.message
+    match.message = message[:12_000] or match.message
     if not match.frames and isinstance(item.get("frames"), list):
         match.frames = [
             Frame(str(f.get("filename", "")), int(str(f.get("lineno") or 0)), str(f.get("name", "")))

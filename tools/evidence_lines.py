@@ -70,6 +70,7 @@ class LogLine:
     text: str
     level: str  #: debug, info, warning, error, or empty when the line names none
     prefixed: bool  #: printed by a logger of Airflow, so it starts a new record
+    named: bool = False  #: the writer inside the task named the level itself
 
 
 def clean(number: int, raw: str) -> LogLine:
@@ -88,7 +89,7 @@ def clean(number: int, raw: str) -> LogLine:
         level = _LEVELS.get(match.group(1) or "", "")
         text = text[match.end() :]
     inner, text = _inner(text)
-    return LogLine(number, raw, text, inner or level, prefixed)
+    return LogLine(number, raw, text, inner or level, prefixed, bool(inner))
 
 
 def _inner(text: str) -> tuple[str, str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from tools.evidence_lines import LogLine
 
-MESSAGE_LINES = 30
-MESSAGE_CHARS = 3_000
+MESSAGE_LINES = 500  #: a pod is printed whole
+MESSAGE_CHARS = 12_000
 
 _TRACEBACK = re.compile(r"^[\s|+-]*(?:Exception Group )?Traceback \(most recent call last\):?")
 _FRAME = re.compile(r'^[\s|]*File "([^"]+)", line (\d+)(?:, in (.+))?')
@@ -86,13 +86,13 @@ class Raised:
         if self.frames:
             last = self.frames[-1]
             parts.append(f"@raised {last.library} {last.function}")
-            libraries = dict.fromkeys(f.library for f in self.frames[-12:-1] if not f.of_user)
+            libraries = dict.fromkeys(f.library for f in self.frames[:-1] if not f.of_user)
             inner = [f for f in self.frames if not f.of_user]
             if inner and not last.of_user:
                 parts.append("@via " + " ".join(libraries))
             if last.code:
                 parts.append(f"@code {last.code}")
-        return "\n".join(parts)[: MESSAGE_CHARS * 2]
+        return "\n".join(parts)
 
 
 @dataclass(slots=True)
@@ -178,9 +178,7 @@ def _traceback(lines: Sequence[LogLine], start: int) -> tuple[Raised | None, int
     if match is None:
         return None, index
     message, end = _message(lines, index, match.group(2) or "")
-    raised = Raised(
-        match.group(1), message, head.number, lines[start].number, lines[end - 1].number, frames
-    )
+    raised = Raised(match.group(1), message, head.number, lines[start].number, lines[end - 1].number, frames)
     raised.level = lines[start].level or (lines[start - 1].level if start else "")
     return raised, end
 
@@ -195,7 +193,9 @@ def _message(lines: Sequence[LogLine], index: int, first: str) -> tuple[str, int
         line = lines[index]
         if line.prefixed != in_child or _TRACEBACK.match(line.text) or _SEPARATOR.match(line.text):
             break
-        if _END_OF_MESSAGE.match(line.text) or (in_child and (line.raw != line.text) and line.level == "info"):
+        if _END_OF_MESSAGE.match(line.text) or (
+            in_child and (line.raw != line.text) and line.level == "info"
+        ):
             if not line.text.startswith(("[SQL: ", "(Background")) or in_child:
                 break
         parts.append(line.text)

@@ -1,4 +1,4 @@
-"""A language model as a witness: asked when the knowledge base is not sure, believed as far as it can prove."""
+"""A language model as a witness: asked when knowledge is not sure, believed as far as it can prove."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from graph.domain import Diagnosis, DomainType, Remediation, RootCause
+from graph.domain import Diagnosis, DomainType, RootCause
 from graph.errors import ModelUnavailable
 from tools.diagnosis import Case, Diagnostician
 from tools.llm_answer import AnswerRefused, Reading, judge, parse_answer
-from tools.llm_endpoint import Endpoint, ModelSettings, open_model
+from tools.llm_endpoint import Endpoint, ModelDeclined, ModelSettings, open_model
 from tools.llm_prompt import describe, estimate_tokens, fenced, prompt_text, shown_lines
 from tools.llm_tools import ReadOnlyTool, Toolbox
 from tools.llm_usage import DayCounter, Meter, ModelUse, Outcome
@@ -19,6 +19,8 @@ from tools.redaction import redact
 
 MESSAGE_TOKENS = 6  # what the chat format adds to each message
 REPLY_TOKENS = 250  # room kept for an answer that goes back as input of a second call
+ECHO_LENGTH = 1000  # characters
+MOST_TOOL_CALLS = 4  # of one reply
 
 
 class _Unusable(Exception):
@@ -52,9 +54,7 @@ class ModelDiagnostician:
         self._tools = tuple(tools)
         self._today = today or DayCounter()
         self._on_use = on_use
-        causes = "\n".join(f"- {cause.value}" for cause in RootCause)
-        remediations = ", ".join(remediation.value for remediation in Remediation)
-        self._system = prompt_text("diagnose.txt").format(causes=causes, remediations=remediations)
+        self._system = prompt_text("diagnose.txt")
 
     async def diagnose(self, case: Case) -> Diagnosis:
         """Name the cause."""
@@ -79,6 +79,8 @@ class ModelDiagnostician:
             diagnosis, use = reading.diagnosis, meter.use(Outcome(reading.outcome))
         except _Unusable as exc:
             diagnosis, use = knowledge, meter.use(exc.outcome, str(exc))
+        except ModelDeclined as exc:
+            diagnosis, use = knowledge, meter.use(Outcome.REFUSED, str(exc))
         except ModelUnavailable as exc:
             diagnosis, use = knowledge, meter.use(Outcome.FAILED, str(exc))
         except TimeoutError:
@@ -98,7 +100,7 @@ class ModelDiagnostician:
         for call in range(1, self._settings.calls + 1):
             last = call == self._settings.calls
             reply = await self._call(messages, () if last else self._specs(box), meter)
-            messages.append(reply)
+            messages.append(_echo(reply))
             if reply.tool_calls and not last:
                 messages += await self._tool_results(reply, box, meter, messages)
                 continue
@@ -161,7 +163,7 @@ class ModelDiagnostician:
         """What the tools say, within what is left for the next call."""
         left = self._settings.input_tokens - meter.input_tokens - self._cost(messages, ())
         results: list[BaseMessage] = []
-        for tool_call in reply.tool_calls:
+        for tool_call in reply.tool_calls[:MOST_TOOL_CALLS]:
             left -= MESSAGE_TOKENS + 10
             text = await box.run(tool_call["name"], tool_call["args"], max(0, left))
             left -= estimate_tokens(text)
@@ -171,6 +173,11 @@ class ModelDiagnostician:
 
 def _content(message: BaseMessage) -> str:
     return message.content if isinstance(message.content, str) else str(message.content)
+
+
+def _echo(reply: AIMessage) -> AIMessage:
+    """A reply as it goes back to the endpoint: it is paid for again, so not at any length."""
+    return AIMessage(_content(reply)[:ECHO_LENGTH], tool_calls=reply.tool_calls[:MOST_TOOL_CALLS])
 
 
 def _text(reply: AIMessage) -> str:
@@ -205,4 +212,4 @@ async def check_model(settings: ModelSettings) -> ModelCheck:
     except TimeoutError:
         detail, ok = f"no answer in {settings.seconds:g} s", False
     seconds = asyncio.get_running_loop().time() - started
-    return ModelCheck(ok=ok, model=settings.model, detail=detail if ok else f"{detail}", seconds=seconds)
+    return ModelCheck(ok=ok, model=settings.model, detail=detail, seconds=seconds)

@@ -14,7 +14,7 @@ from tools.redaction import redact
 MOST_CITED = 8
 SUMMARY_LENGTH = 300  # characters
 
-#: Causes that can pass by themselves. Where knowledge has nothing, the model's `transient` counts only for these.
+#: Causes that can pass by themselves: only there the model's own `transient` counts.
 PASSING_CAUSES = frozenset(
     {
         RootCause.NETWORK_UNREACHABLE,

@@ -39,9 +39,15 @@ class ModelSettings(BaseModel):
     use_tools: bool = True
 
 
+class ModelDeclined(ModelUnavailable):
+    """The model, or a filter before it, refused to answer."""
+
+    retryable = False
+
+
 @contextmanager
 def model_errors() -> Iterator[None]:
-    """Whatever the client raises for a bad endpoint becomes `ModelUnavailable`; keys never get into its text."""
+    """What the client raises for a bad endpoint becomes `ModelUnavailable`, without the endpoint's words."""
     try:
         yield
     except openai.APIStatusError as exc:
@@ -50,6 +56,8 @@ def model_errors() -> Iterator[None]:
         raise ModelUnavailable("the endpoint did not answer in time") from exc
     except (openai.APIConnectionError, httpx.HTTPError) as exc:
         raise ModelUnavailable("the endpoint cannot be reached, or cut its answer short") from exc
+    except openai.ContentFilterFinishReasonError as exc:
+        raise ModelDeclined("the endpoint filtered the answer out") from exc
     except (openai.OpenAIError, LangChainException) as exc:
         raise ModelUnavailable(f"the endpoint's answer cannot be read ({type(exc).__name__})") from exc
     # The client takes a body of the wrong shape apart without checking it.
@@ -94,13 +102,15 @@ class Endpoint:
 
     def overhead(self, tools: Sequence[dict[str, object]]) -> str:
         """What goes along with every call and is paid for: the schema and the tools."""
-        schema = json.dumps(answer_schema()) if self.form == "schema" else ""
-        return schema + (json.dumps(list(tools)) if tools and self.form != "text" else "")
+        schema = json.dumps(answer_schema(), separators=(",", ":")) if self.form == "schema" else ""
+        return schema + (
+            json.dumps(list(tools), separators=(",", ":")) if tools and self.form != "text" else ""
+        )
 
 
 @asynccontextmanager
 async def open_model(settings: ModelSettings) -> AsyncIterator[Endpoint]:
-    """The endpoint, with a connection pool that is closed at the end. It talks to `base_url` and nobody else."""
+    """The endpoint, with a connection pool that is closed at the end. It talks to `base_url` only."""
     with model_errors():
         # Redirects could carry a prompt to a host that nobody configured.
         client = httpx.AsyncClient(timeout=settings.seconds, follow_redirects=False)

@@ -14,7 +14,7 @@ LINE_LENGTH = 240  # characters shown of one line
 AROUND = 6  # lines shown before and after each line of evidence
 TAIL = 25  # lines from the end
 
-_WORDS = re.compile(r"[A-Za-z]+|[0-9]+|\s+|[^\sA-Za-z0-9]")
+_WORDS = re.compile(r"[A-Za-z]+|[0-9]+|\s+|[!-/:-@\[-`{-~]+|[^\x00-\x7f]+|.")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 _OPAQUE = re.compile(r"\b(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{16,})\b", re.IGNORECASE)
 _TELLING = re.compile(
@@ -28,22 +28,28 @@ def prompt_text(name: str) -> str:
 
 
 def estimate_tokens(text: str) -> int:
-    """Upper estimate of a text's tokens, without a tokenizer: those are downloaded when first used."""
+    """Upper estimate of a text's tokens, without a tokenizer: those are downloaded when first used.
+
+    Words cost a token per six letters, opaque runs of mixed case one per two, digits one per three, marks one
+    per two in a row, other scripts one per byte.
+    """
     total = 0
     for match in _WORDS.finditer(text):
         word = match.group()
-        if word.isspace():
-            total += word.count("\n") + (len(word) > 1)
-        elif word.isascii():
-            mixed = word[1:] != word[1:].lower() and word != word.upper()
-            total += -(-len(word) // (2 if mixed else 3 if word.isdigit() else 5))
-        else:
+        if not word.isascii():
             total += len(word.encode())
+        elif word.isspace():
+            total += word.count("\n") + (len(word) > 1)
+        elif word.isalpha():
+            mixed = word[1:] != word[1:].lower() and word != word.upper()
+            total += -(-len(word) // (2 if mixed else 6))
+        else:
+            total += -(-len(word) // (3 if word.isdigit() else 2))
     return total
 
 
 def shown_lines(text: str, knowledge: Diagnosis, budget: int) -> dict[int, str]:
-    """The decisive lines that fit, by number: around the evidence, then the end, then lines that tell of failure."""
+    """The decisive lines that fit: around the evidence, then the end, then lines that tell of failure."""
     lines = text.split("\n")
     shown: dict[int, str] = {}
     for number in _by_weight(lines, knowledge):
@@ -72,12 +78,12 @@ def _by_weight(lines: Sequence[str], knowledge: Diagnosis) -> Iterator[int]:
 
 
 def fenced(lines: dict[int, str]) -> str:
-    """Numbered lines between marks. What strangers wrote is data: no line can close the fence or look like ours."""
+    """Numbered lines. What strangers wrote is data: no line can close the fence or look like ours."""
     return "\n".join(f"L{number}| {_abstract(text)}" for number, text in lines.items())
 
 
 def _abstract(line: str) -> str:
-    """A line made inert and short: no control characters, marks or long ids, which cost tokens and prove nothing."""
+    """A line made inert and short: no control characters, no marks, no long ids, which prove nothing."""
     text = "".join(char if char.isprintable() else " " for char in line)
     text = _OPAQUE.sub("<id>", _TIME.sub("<time>", text))
     text = text.replace("<<<", "< <").replace(">>>", "> >")
@@ -123,7 +129,8 @@ def _context_lines(context: Context) -> Iterator[str]:
     if latest is not None and context.dag_version_of_last_success not in (None, latest):
         yield "the DAG's code changed since its last success"
     if context.pool is not None:
-        yield f"pool: {context.pool.occupied} of {context.pool.slots} slots taken, {context.pool.queued} queued"
+        pool = context.pool
+        yield f"pool: {pool.occupied} of {pool.slots} slots taken, {pool.queued} queued"
     if context.import_failure:
         yield "the DAG file does not import: " + context.import_failure.strip().splitlines()[-1]
     yield from (f"a person says: {note.text}" for note in context.notes[-3:])

@@ -93,10 +93,9 @@ def _spec(name: str, description: str, properties: dict[str, object]) -> dict[st
         "required": list(properties),
         "additionalProperties": False,
     }
-    return {
-        "type": "function",
-        "function": {"name": name, "description": description, "parameters": parameters},
-    }
+    # The client insists on strict tools beside a schema for the answer.
+    function = {"name": name, "description": description, "strict": True, "parameters": parameters}
+    return {"type": "function", "function": function}
 
 
 def _fitting(text: str, budget: int) -> str:

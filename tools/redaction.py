@@ -73,28 +73,34 @@ def _redacted(text: str, families: Sequence[Family]) -> str:
 
 def _clean(data: bytes, families: Sequence[Family]) -> bytes:
     """Find the lines that hold anything, and clean those."""
+    found: dict[int, list[Family]] = {}
+    for family in families:
+        for begin in family.lines(data):
+            found.setdefault(begin, []).append(family)
     parts: list[bytes] = []
     done = 0
-    for begin in sorted({start for family in families for start in family.lines(data)}):
+    for begin in sorted(found):
         if begin < done:
             continue  # taken along with the line before
+        fitting: Sequence[Family] = found[begin]
         end = line_end(data, begin)
         if end < len(data) and _OPENS_NEXT.search(data[begin:end]) is not None:
-            end = line_end(data, end + 1)
-        parts += (data[done:begin], _clean_line(data[begin:end], families))
+            end, fitting = line_end(data, end + 1), families
+        parts += (data[done:begin], _clean_line(data[begin:end], fitting, families))
         done = end
     parts.append(data[done:])
     return b"".join(parts)
 
 
-def _clean_line(line: bytes, families: Sequence[Family]) -> bytes:
+def _clean_line(line: bytes, fitting: Sequence[Family], families: Sequence[Family]) -> bytes:
     """Apply the rules until nothing changes: a secret removed can uncover the next."""
     for _ in range(_MOST_ROUNDS):
         before = line
-        for family in families:
+        for family in fitting:
             line = family.clean(line)
         if line == before:
             break
+        fitting = families
     return line
 
 
@@ -109,11 +115,6 @@ def _decode(data: bytes) -> str:
 _OPENS_NEXT = compiled(OPENS_NEXT, captures=False)
 
 
-def _with_encoded(families: tuple[Family, ...]) -> tuple[Family, ...]:
-    """These families, and base64 around what they would remove."""
-    return (*families, Family(encoded_rule(lambda text: _redacted(text, families) != text)))
-
-
 _PLAIN = (
     Family(*TOKENS),
     Family(*ODD_TOKENS),
@@ -124,4 +125,11 @@ _PLAIN = (
     Family(PAIRS, FLAGS),
     Family(EMAIL),
 )
-_FAMILIES = _with_encoded(_with_encoded(_PLAIN))
+
+
+def _and_encoded(inside: tuple[Family, ...]) -> tuple[Family, ...]:
+    """The families, and base64 around what `inside` would remove."""
+    return (*_PLAIN, Family(encoded_rule(lambda text: _redacted(text, inside) != text)))
+
+
+_FAMILIES = _and_encoded(_and_encoded(_PLAIN))

@@ -81,7 +81,7 @@ _CODE = re.compile(
 _PATH = re.compile(
     rb"(?:~|\.{0,2})(?:/[a-z_.-][a-z0-9_.-]*){2,}/?$|[\w./-]+\.(?:pem|key|json|ya?ml|crt|p12|env|py)$"
 )
-_WORD = re.compile(rb"[A-Za-z]+[.,;:!?)]*$")
+_WORD = re.compile(rb"[A-Za-z]+(?:[-_][A-Za-z]+)*[.,;:!?)]*$")
 _NEXT_PAIR = re.compile(rb"[;&,|](?=[\w.\"'\\-]+[=:])|\\[nrt\"']|%26|%3B")
 _QUOTE = re.compile(rb"[A-Za-z]{0,2}(\\*[\"']|`|&quot;)")
 _SCHEME_AND_PLACEHOLDER = re.compile(rb"[A-Za-z][A-Za-z0-9-]* \[[a-z0-9-]+\]")

@@ -6,7 +6,7 @@ import re
 
 from tools.redaction_rules import Match, Rule, compiled, masked
 
-#: kind -> pattern. A leading group is kept: it names the host or the scheme.
+#: kind -> pattern. A leading group is kept: it is what stands before the secret.
 TOKEN_KINDS: dict[str, bytes] = {
     # clouds
     "aws-access-key-id": rb"\b(?:A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA|AIPA|ANPA|ANVA|ABIA|ACCA)"
@@ -61,7 +61,7 @@ TOKEN_KINDS: dict[str, bytes] = {
     "airtable-token": rb"\bpat[A-Za-z0-9]{14}\.[a-f0-9]{64}\b",
     "notion-token": rb"\b(?:ntn_[A-Za-z0-9]{40,}|secret_[A-Za-z0-9]{43})\b",
     "fernet-token": rb"\bgAAAAA[A-Za-z0-9_-]{60,}={0,2}",
-    "fernet-key": rb"\b[A-Za-z0-9_-]{43}=\B",
+    "fernet-key": rb"(^|[^A-Za-z0-9_-])[A-Za-z0-9_-]{43}=\B",
     "jwt": rb"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]+){0,3}",
     # language models
     "anthropic-key": rb"\bsk-ant-[A-Za-z0-9_-]{16,}",
@@ -100,7 +100,7 @@ TOKEN_KINDS: dict[str, bytes] = {
     "postman-key": rb"\bPMAK-[a-f0-9]{24}-[a-f0-9]{34}",
     # watching and paging
     "newrelic-key": rb"\bNR(?:AK|AL|AA|JS|II|RA)-[A-Za-z0-9_-]{19,}|\b[a-f0-9]{36}NRAL\b",
-    "pagerduty-key": rb"\b(?:pd(?:us|eu)\+_[A-Za-z0-9_+-]{20,}|u\+[A-Za-z0-9_-]{18}\b)",
+    "pagerduty-key": rb"\b(?:pd(?:us|eu)\+_[A-Za-z0-9_+-]{20,}|u\+[A-Za-z0-9_-]{18})",
     "grafana-token": rb"\bgl(?:sa_[A-Za-z0-9]{32}_[a-f0-9]{8}|c_[A-Za-z0-9+/]{32,}={0,3})",
     "sentry-token": rb"\bsntr(?:ys|yu)_[A-Za-z0-9+/=_-]{32,}",
     "dynatrace-token": rb"\bdt0[a-z]\d{2}\.[A-Z0-9]{24}\.[A-Z0-9]{64}",

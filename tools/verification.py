@@ -52,7 +52,7 @@ async def look(airflow: AirflowGateway, task: TaskRef) -> World:
     if now.state != "success" or not all(one.final for one in downstream):
         return world
     run = await airflow.run(task.dag_id, task.run_id)
-    reports: dict[str, DataReport] = Field(default_factory=dict)
+    reports: dict[str, DataReport] = {}
     for one in (now, *downstream):
         if one.state == "success" and (report := await read_report(airflow, one.task)) is not None:
             reports[one.task.task_id] = report

@@ -108,7 +108,7 @@ def load() -> int:
     schedule=os.environ.get("AIRMEDIC_DEMO_SCHEDULE") or None,
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
-    tags=["airmedic:rerun-safe", f"airmedic:contract={CONTRACT}"],
+    tags=["airmedic:rerun-safe", "airmedic:upstream=employees_feed", f"airmedic:contract={CONTRACT}"],
     doc_md=__doc__,
 )
 def self_healing_pipeline() -> None:

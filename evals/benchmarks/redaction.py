@@ -93,12 +93,11 @@ def measure_false_alarms(lines: Iterable[str], function: Redact = redact) -> Fal
     return alarms
 
 
-_TEMPLATES = """
+_PLAIN = """
 [{ts}] {{taskinstance.py:{n}}} INFO - Starting attempt {d} of 3
 {ts} [info     ] Task started [task] dag_id=orders_{w} run_id=scheduled__{ts} task_id={w} ti_id={uuid}
 {ts} [error    ] Task failed with exception [task] error_detail=psycopg.OperationalError
   File "/opt/airflow/venv/lib/python3.11/site-packages/{w}/{w}.py", line {n}, in {w}
-    return self.{w}(token=self.token, password=conn.password, timeout={n})
 psycopg2.OperationalError: connection to server at "{w}-db.internal" (10.0.{d}.{d}), port 5432 failed: timeout
 sqlalchemy.exc.ProgrammingError: (psycopg2.errors.UndefinedColumn) column "{w}_id" does not exist
 requests.exceptions.HTTPError: 503 Server Error for url: https://{w}.example.com/api/v{d}/{w}?page={n}&size=100
@@ -107,18 +106,22 @@ INFO - Running command: ['/usr/bin/bash', '-c', 'dbt run --select {w} --target p
 {ts} WARN TaskSetManager: Lost task {d}.0 in stage {n}.0 (TID {n}) ({w}-{d} executor {d}): ExecutorLostFailure
 	at org.apache.spark.sql.{w}.{W}Exec.$anonfun$doExecute${d}({W}Exec.scala:{n})
 commit {sha} built image registry.example.com/{w}@sha256:{sha}{sha24}
+kubernetes: pod {w}-{h8}-{h5} phase=Failed reason=OOMKilled exit_code=137 node=ip-10-0-{d}-{d}.ec2.internal
+rows={n} bytes={n}{n} duration={d}.{n}s ratio=0.{n}{n} offset={n}{n}{n} key=customer_{n} partition={ts}
+"""
+# Lines that talk about secrets and hold none.
+_TRAPS = """
+    return self.{w}(token=self.token, password=conn.password, timeout={n})
 KeyError: 'password'
 Variable {w}_api_key not found; Connection {w}_default has no password set
 ValueError: Invalid token: expected NUMBER, got '{w}' at position {n}; token_count={n}, max_tokens=4000
 Secret: {w}-secret in namespace {w} was not mounted; serviceaccount token is missing
-kubernetes: pod {w}-{h8}-{h5} phase=Failed reason=OOMKilled exit_code=137 node=ip-10-0-{d}-{d}.ec2.internal
-rows={n} bytes={n}{n} duration={d}.{n}s ratio=0.{n}{n} offset={n}{n}{n} key=customer_{n} partition={ts}
 CREATE TABLE {w} (id BIGINT PRIMARY KEY, email TEXT, password_hash TEXT, token_type VARCHAR(20))
 """
 
 
-def ordinary_lines(*, seed: int, count: int) -> list[str]:
-    """Log lines that talk about passwords and tokens, and hold none."""
+def ordinary_lines(*, seed: int, count: int, traps: float = 0.4) -> list[str]:
+    """Log lines without secrets; a share of them talks about passwords and tokens nevertheless."""
     rng = random.Random(seed)
     words = [
         "orders",
@@ -132,7 +135,7 @@ def ordinary_lines(*, seed: int, count: int) -> list[str]:
         "daily",
         "auth",
     ]
-    templates = [line for line in _TEMPLATES.split("\n") if line]
+    plain, tricky = _PLAIN.strip("\n").split("\n"), _TRAPS.strip("\n").split("\n")
     lines = []
     for _ in range(count):
         hexes = "".join(rng.choices("0123456789abcdef", k=64))
@@ -147,6 +150,7 @@ def ordinary_lines(*, seed: int, count: int) -> list[str]:
             "uuid": f"{hexes[:8]}-{hexes[8:12]}-{hexes[12:16]}-{hexes[16:20]}-{hexes[20:32]}",
         }
         word = rng.choice(words)
+        templates = tricky if rng.random() < traps else plain
         lines.append(rng.choice(templates).format(**values, w=word, W=word.title()))
     return lines
 
@@ -188,7 +192,7 @@ def measure_speed(function: Redact, *, megabytes: float, every: int) -> float:
     rng = random.Random(1)
     canaries = [canary.text for kind in all_kinds() for canary in plant(kind, rng)]
     rng.shuffle(canaries)
-    lines = ordinary_lines(seed=1, count=20_000)
+    lines = ordinary_lines(seed=1, count=20_000, traps=0.02)
     for index in range(0, len(lines), every):
         lines[index] = canaries[index // every % len(canaries)]
     text = "\n".join(lines)
@@ -226,7 +230,7 @@ def main() -> None:
         out(
             f"{row.name:22}{row.mb_per_second:8}{row.dense_mb_per_second:12}{row.recall:9}{row.false_alarms:14.3%}\n"
         )
-    out(f"{len({kind.name for kind in all_kinds()})} kinds; dense: one secret in 20 lines, else in 1,000\n")
+    out(f"{len({kind.name for kind in all_kinds()})} kinds; dense: a secret in 20 lines, else in 1,000\n")
     text = json.dumps([asdict(row) for row in rows], indent=2)
     if options.json:
         options.json.write_text(text)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from evals.faults.catalogue import FaultRow, Mode
+from evals.faults.catalogue import FaultRow, Mode, causes
 from evals.faults.injections import INJECTIONS, Injection
 from evals.faults.oracle import DataVerdict, judge
 from evals.faults.stage import Stage
@@ -125,7 +125,8 @@ def measure(detail: IncidentDetail | None, total: float) -> Timings:
 
 def _own(detail: IncidentDetail) -> float | None:
     """Our share between the complete log and the first write of the first attempt."""
-    first = next((entry for entry in detail.ledger if entry.sent_at is not None), None)
+    writes = [entry for entry in detail.ledger if entry.action.name != "wait"]
+    first = next((entry for entry in writes if entry.sent_at is not None), None)
     diagnosed = next((event for event in detail.events if event.name == "diagnosed"), None)
     if first is None or first.sent_at is None or diagnosed is None or not isinstance(diagnosed.data, dict):
         return None
@@ -147,8 +148,8 @@ def object_to(
     outcome = incident.outcome
     if outcome not in row.ends_as:
         wrong.append(f"ended as {outcome}, not {' or '.join(row.ends_as) or 'nothing'}")
-    if row.causes and incident.root_cause not in row.causes:
-        wrong.append(f"diagnosed {incident.root_cause}, not {' or '.join(row.causes)}")
+    if (wanted := causes(row)) and incident.root_cause not in (*wanted, None):
+        wrong.append(f"diagnosed {incident.root_cause}, not {' or '.join(wanted)}")
     written = {entry.action.name for entry in ledger if entry.step is not Step.INTENT}
     if strange := written - set(row.actions) - ALWAYS_RIGHT - {"wait"}:
         wrong.append(f"did {', '.join(sorted(strange))}")

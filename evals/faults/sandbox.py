@@ -115,7 +115,7 @@ class Sandbox:
     async def _until(self, what: str, seconds: float, ready: Callable[[], Awaitable[bool]]) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not await ready():
+                while not (self.running and await ready()):
                     if not self.running:
                         raise SandboxFailed(f"Airflow ended while starting\n{_tail(self.log_dir)}")
                     await asyncio.sleep(POLL)
@@ -141,6 +141,7 @@ async def open_sandbox(
     home = _made(home)
     await install(progress=progress)
     port = port or free_port()
+    _refuse_taken(port)
     secret = _secrets(home)
     environment = _environment(
         home=home, dags=dags, plugins=plugins, port=port, secret=secret, extra=env or {}
@@ -179,6 +180,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _refuse_taken(port: int) -> None:
+    """Whoever listens there would be taken for our Airflow until ours finds that it cannot."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as exc:
+            raise SandboxFailed(f"port {port} is in use: choose another") from exc
 
 
 def _made(home: Path) -> Path:

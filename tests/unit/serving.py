@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from graph.domain import Diagnosis
+from graph.domain import Diagnosis, RootCause
 from server.app import create_app
 from server.notifier import SilentNotifier
 from server.service import Service, open_service
@@ -77,7 +77,7 @@ def make_service(
     return open_service(
         settings,
         airflow=airflow,
-        diagnostician=Scripted(make_diagnosis()),
+        diagnostician=Scripted(make_diagnosis(root_cause=RootCause.WORKER_LOST)),
         notifier=SilentNotifier(),
         clock=clock or Wall(),
         sleep=no_sleep,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -76,6 +77,13 @@ async def test_one_command_that_ends_takes_the_others_with_it(tmp_path: Path) ->
     assert await asyncio.wait_for(leash.wait(), 10) == 3
     assert not alive(grandchild)
     assert (tmp_path / "ended").read_text() == "short"
+
+
+@pytest.mark.integration
+async def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SandboxFailed, match="in use"):
+        async with open_sandbox(home=tmp_path, dags=tmp_path, port=taken.getsockname()[1]):
+            pytest.fail("it started")
 
 
 @pytest.mark.integration

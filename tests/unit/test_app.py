@@ -42,7 +42,7 @@ async def test_an_incident_shows_everything_known_of_it(api: Api) -> None:
     assert found["task"] == {"dag_id": "orders", "run_id": "run_1", "task_id": "load", "map_index": -1}
     assert found["status"] == "waiting_decision"
     assert found["asks"] is True
-    assert found["root_cause"] == "network_unreachable"
+    assert found["root_cause"] == "worker_lost"
     assert found["diagnosis"]["evidence"] == [{"line": 3, "text": "connection refused"}]
     assert found["plan"]["id"] == found["question"]["plan_id"]
     assert found["question"]["action_requests"][0]["name"] == "clear_task"
@@ -301,7 +301,7 @@ async def test_every_api_route_asks_for_the_token(tmp_path: Path) -> None:
             if not path.startswith("/api/"):
                 continue
             for method in methods:
-                body = {} if method == "post" else None
+                body: dict[str, str] | None = {} if method == "post" else None
                 answer = await api.http.request(method.upper(), path.format(incident_id=1), json=body)
                 is_problem(answer, 401)
 

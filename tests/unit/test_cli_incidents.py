@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from cli.incident_view import inert
 from cli.main import app
 from cli.serve import serve
+from server.logs import open_logs
 from tests.unit.serving import make_airflow, make_service, make_settings
 from tools.airflow_memory import MemoryAirflow
 
@@ -79,7 +80,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
             service_factory=lambda given: make_service(given, airflow, background=True),
         )
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    def logged() -> None:
+        with open_logs(tmp_path / "pipeline.log", terminal=None):
+            asyncio.run(run())
+
+    thread = threading.Thread(target=logged)
     thread.start()
     loop, stop = started.get(timeout=10)
     try:
@@ -94,7 +99,7 @@ def test_an_incident_is_listed_shown_and_approved(server: Server) -> None:
 
     shown = server.airmedic("show", str(number)).stdout
     assert "orders.load in run run_1, try 1" in shown
-    assert "why: network_unreachable (95%" in shown
+    assert "why: worker_lost (95%" in shown
     assert "log line 3: connection refused" in shown
     assert "policy: ask by rule" in shown
     assert "clear_task(downstream=True)" in shown

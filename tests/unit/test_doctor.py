@@ -133,7 +133,7 @@ async def test_an_older_airflow_is_said() -> None:
 @pytest.mark.parametrize(
     ("verb", "action"),
     [
-        ("clear", "clear_task"),
+        ("clear_dry_run", "clear_task"),
         ("set_task_note", "add_note"),
         ("variable", "set_variable"),
         ("connection", "patch_connection"),

@@ -91,6 +91,6 @@ def test_a_log_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> No
 
     with (
         pytest.raises(SettingsInvalid, match=r"AIRMEDIC_LOG_FILE names .* cannot be written"),
-        open_logs(tmp_path / "file" / "pipeline.log"),
+        open_logs(tmp_path / "file" / "pipeline.log", terminal=None),
     ):
         pass

@@ -17,7 +17,7 @@ from tools.redaction_tokens import ODD_TOKENS, TOKENS
 TEXTS = st.text(st.characters(codec="utf-8", categories=None) | st.sampled_from("\n\r\x85\u2028:=@/'\"[]-"))
 
 
-def test_recall_over_all_kinds_and_places_is_at_least_995_in_a_thousand():
+def test_recall_over_all_kinds_and_places_is_at_least_995_in_a_thousand() -> None:
     recall = measure_recall(seed=11, rounds=2)
 
     assert len({kind.name for kind in all_kinds()}) >= 80
@@ -25,13 +25,13 @@ def test_recall_over_all_kinds_and_places_is_at_least_995_in_a_thousand():
     assert recall.share >= 0.995, recall.missed[:5]
 
 
-def test_ordinary_log_text_is_left_alone():
+def test_ordinary_log_text_is_left_alone() -> None:
     alarms = measure_false_alarms(ordinary_lines(seed=3, count=4000))
 
     assert alarms.touched / alarms.tokens <= 0.01, alarms.examples[:5]
 
 
-def test_there_are_eighty_kinds_of_placeholder():
+def test_there_are_eighty_kinds_of_placeholder() -> None:
     assert len(kinds()) >= 80
 
 
@@ -64,7 +64,7 @@ def test_there_are_eighty_kinds_of_placeholder():
         pytest.param("a 4111 1111 1111 1111 b", "a [card-number] b", id="a card by its check digit"),
     ],
 )
-def test_a_secret_becomes_its_type(text: str, expected: str):
+def test_a_secret_becomes_its_type(text: str, expected: str) -> None:
     assert redact(text) == expected
 
 
@@ -91,11 +91,11 @@ def test_a_secret_becomes_its_type(text: str, expected: str):
         pytest.param("/opt/airflow/venv/lib/python3.11/site-packages/x/token.py:12", id="paths"),
     ],
 )
-def test_what_a_diagnosis_needs_survives(text: str):
+def test_what_a_diagnosis_needs_survives(text: str) -> None:
     assert redact(text) == text
 
 
-def test_a_private_key_over_many_lines_keeps_its_lines():
+def test_a_private_key_over_many_lines_keeps_its_lines() -> None:
     body = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSj" * 2] * 3 + ["AbC="]
     log = [
         "[INFO] before",
@@ -110,19 +110,19 @@ def test_a_private_key_over_many_lines_keeps_its_lines():
     assert lines == [*log[:2], *["[private-key]"] * 4, *log[-2:]]
 
 
-def test_a_private_key_behind_a_logger_s_prefix_goes_too():
+def test_a_private_key_behind_a_logger_s_prefix_goes_too() -> None:
     text = "INFO - -----BEGIN PRIVATE KEY-----\nINFO - " + "Ab3d" * 16 + "\nINFO - -----END PRIVATE KEY-----"
 
     assert redact(text).split("\n")[1] == "INFO - [private-key]"
 
 
-def test_the_same_secret_gets_the_same_placeholder_everywhere():
+def test_the_same_secret_gets_the_same_placeholder_everywhere() -> None:
     first, second = redact("a token=abc123def"), redact("b\ntoken=abc123def")
 
     assert first.split("=")[1] == second.split("=")[1] == "[token]"
 
 
-def test_structured_content_is_redacted_by_key_and_by_text():
+def test_structured_content_is_redacted_by_key_and_by_text() -> None:
     value: JsonValue = {
         "event": "login with password=s3cr3t",
         "conn": {"password": "plain words", "port": 5432, "extra": [{"api_key": "k-123"}]},
@@ -140,7 +140,7 @@ def test_structured_content_is_redacted_by_key_and_by_text():
     }
 
 
-def test_every_scan_finds_what_its_rule_finds():
+def test_every_scan_finds_what_its_rule_finds() -> None:
     rng = random.Random(5)
     texts = [canary.text.encode() for kind in all_kinds() for canary in plant(kind, rng)]
 
@@ -154,7 +154,7 @@ def test_every_scan_finds_what_its_rule_finds():
 @example("password=\u2028x\x85y z")
 @example("-----BEGIN PRIVATE KEY-----\nAAAA\n[private-key]\nname: token\n value: é")
 @example("name: DB_PASSWORD\r\n  value: s3cr3t")
-def test_lines_are_kept_and_twice_is_once(text: str):
+def test_lines_are_kept_and_twice_is_once(text: str) -> None:
     once = redact(text)
 
     assert once.count("\n") == text.count("\n")
@@ -194,7 +194,7 @@ PIECES = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(PIECES)
-def test_twice_is_once_for_text_made_of_traps(text: str):
+def test_twice_is_once_for_text_made_of_traps(text: str) -> None:
     once = redact(text)
 
     assert once.count("\n") == text.count("\n")
@@ -203,7 +203,7 @@ def test_twice_is_once_for_text_made_of_traps(text: str):
 
 @settings(max_examples=100, deadline=None)
 @given(TEXTS, TEXTS, st.integers(0, 10**9))
-def test_a_known_shape_never_survives_in_any_surroundings(before: str, after: str, seed: int):
+def test_a_known_shape_never_survives_in_any_surroundings(before: str, after: str, seed: int) -> None:
     rng = random.Random(seed)
     kind = rng.choice([kind for kind in all_kinds() if kind.bare and kind.name.endswith(("token", "key"))])
     secret = kind.make(rng)
@@ -217,7 +217,7 @@ def test_a_known_shape_never_survives_in_any_surroundings(before: str, after: st
         st.none() | st.booleans() | st.integers() | TEXTS, lambda v: st.lists(v) | st.dictionaries(TEXTS, v)
     )
 )
-def test_structured_content_is_redacted_once(value: JsonValue):
+def test_structured_content_is_redacted_once(value: JsonValue) -> None:
     once = redact_json(value)
 
     assert redact_json(once) == once

@@ -136,7 +136,7 @@ async def test_what_is_not_signed_is_not_heard(api: Api, changed: dict[str, Any]
     body = json.dumps(EVENT).encode()
     headers: dict[str, Any] = {**signed(body), **changed}
 
-    raw = {k: v if isinstance(v, bytes) else v.encode() for k, v in headers.items()}
+    raw = [(k.encode(), v if isinstance(v, bytes) else v.encode()) for k, v in headers.items()]
     answer = await api.http.post("/webhook", content=body, headers=raw)
 
     assert answer.status_code == 401

@@ -24,7 +24,7 @@ from tools.knowledge.ranking import Candidate, Hit, rank
 from tools.knowledge.scanner import Scanner
 from tools.signature import signature
 
-PIECE_CHARS = 6_000  # of one piece are matched
+PIECE_CHARS = 14_000  # of one piece are matched
 SHOWN_LINES = 4
 SUMMARY_CHARS = 240
 
@@ -108,7 +108,12 @@ class KnowledgeBase:
     def _unknown(
         self, case: Case, evidence: Evidence, candidates: list[Candidate], confidence: float
     ) -> Diagnosis:
-        shown = [EvidenceLine(line=h.piece.line, text=evidence.printed(h.piece.line)) for c in candidates[:1] for h in c.hits[:1] if h.piece.line in evidence.lines]
+        shown = [
+            EvidenceLine(line=h.piece.line, text=evidence.printed(h.piece.line))
+            for c in candidates[:1]
+            for h in c.hits[:1]
+            if h.piece.line in evidence.lines
+        ]
         if not shown and evidence.order:
             last = next((line for line in reversed(evidence.order) if line.text.strip()), evidence.order[-1])
             shown = [EvidenceLine(line=last.number, text=last.raw)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,10 +148,14 @@ def _first_problem(exc: ValidationError, data: object) -> str:
     return f"{name}{'.'.join(str(p) for p in place)}: {problem['msg']}"
 
 
-def options() -> Any:
-    """How every pattern is read: any case, `.` also matches a line's end."""
+def options(pattern: str) -> Any:
+    """How a pattern is read: `.` also matches a line's end; case counts only for what is written in capitals.
+
+    `ABORTED` is an error code, "aborted" a word; `ORA-00001` and `ENOSPC` are printed one way only.
+    """
+    letters = re.sub(r"\\.|\(\?\w+\)", "", pattern)
     chosen = re2.Options()
-    chosen.case_sensitive = False
+    chosen.case_sensitive = letters != letters.lower() and letters == letters.upper()
     chosen.dot_nl = True
     chosen.log_errors = False
     return chosen
@@ -158,7 +163,7 @@ def options() -> Any:
 
 def _compile(pattern: str, path: Path, entry: str) -> Any:
     try:
-        return re2.compile(pattern, options())
+        return re2.compile(pattern, options(pattern))
     except re2.error as exc:
         raise KnowledgeInvalid(f"{path.name}: entry {entry!r}: pattern {pattern!r}: {exc}") from exc
 
@@ -166,7 +171,9 @@ def _compile(pattern: str, path: Path, entry: str) -> Any:
 def _entry(entry: EntryFile, family: str, path: Path, defaults: DefaultsFile) -> Entry:
     if entry.strength not in defaults.strengths:
         known = ", ".join(defaults.strengths)
-        raise KnowledgeInvalid(f"{path.name}: entry {entry.id!r}: strength {entry.strength!r} is none of {known}")
+        raise KnowledgeInvalid(
+            f"{path.name}: entry {entry.id!r}: strength {entry.strength!r} is none of {known}"
+        )
     cause = defaults.causes[entry.cause]
     remediation = entry.remediation or cause.remediation
     ranked = [cause.remediation, *cause.alternatives]

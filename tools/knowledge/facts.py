@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from graph.domain import Facts
 
 _WAITS = (
-    re.compile(r"(?i)retry[-_ ]?after(?:-?ms)?[\"']?\s*[:=]?\s*[\"']?(\d+(?:\.\d+)?)\s*(ms|s|sec|m\b|min|h\b|hour)?"),
+    re.compile(
+        r"(?i)retry[-_ ]?after(?:-?ms)?[\"']?\s*[:=]?\s*[\"']?(\d+(?:\.\d+)?)\s*(ms|s|sec|m\b|min|h\b|hour)?"
+    ),
     re.compile(
         r"(?i)(?:try again|retry|wait|available|reset[s]?)\s+(?:in|after|for|at least)?\s*(\d+(?:\.\d+)?)"
         r"\s*(ms|milli|s\b|sec|second|m\b|min|minute|h\b|hour)"
@@ -22,8 +24,12 @@ _HOSTS = (
     re.compile(r"(?i)\b(?:connect to|connecting to|connection to)\s+(?:host\s+)?'?([\w-]+(?:\.[\w-]+)+)"),
     re.compile(r"\b[a-z][a-z0-9+.-]*://(?:[^\s/@]*@)?([\w.-]+)"),
 )
-_CONN = re.compile(r"(?i)conn(?:ection)?[_ ]id[ =:]*[`'\"]([\w.-]+)[`'\"]|CONNECTION_NOT_FOUND[^\n]*?'conn_id': '([\w.-]+)'")
-_VARIABLE = re.compile(r"(?i)\bVariable (?:with key )?['\"`]?([\w.-]+)['\"`]? (?:does not exist|not found)|VARIABLE_NOT_FOUND[^\n]*?'key': '([\w.-]+)'")
+_CONN = re.compile(
+    r"(?i)conn(?:ection)?[_ ]id[ =:]*[`'\"]([\w.-]+)[`'\"]|CONNECTION_NOT_FOUND[^\n]*?'conn_id': '([\w.-]+)'"
+)
+_VARIABLE = re.compile(
+    r"(?i)\bVariable (?:with key )?['\"`]?([\w.-]+)['\"`]? (?:does not exist|not found)|VARIABLE_NOT_FOUND[^\n]*?'key': '([\w.-]+)'"
+)
 MAX_WAIT = 24 * 3600.0  # seconds
 
 

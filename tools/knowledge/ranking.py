@@ -10,6 +10,7 @@ from tools.evidence import Piece
 from tools.knowledge.entries import Entry
 
 SPECIFIC = 0.8  #: a final exception this specific leaves little room for earlier lines
+NEAR = 1.25  #: a line just before a failure that says nothing itself
 SUPPORT = 0.03  #: what each further line of the same cause adds, three at most
 
 
@@ -43,7 +44,7 @@ def rank(hits: Sequence[Hit]) -> list[Candidate]:
     discount = _discount(named)
     by_cause: dict[RootCause, list[Hit]] = {}
     for hit in _strongest_per_piece(named):
-        factor = 1.0 if hit.piece.final else discount
+        factor = 1.0 if hit.piece.final else discount * (NEAR if discount == 1.0 and hit.piece.near else 1.0)
         scored = Hit(hit.piece, hit.entry, hit.pattern, hit.score * factor)
         by_cause.setdefault(hit.entry.cause, []).append(scored)
     candidates = []

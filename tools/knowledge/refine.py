@@ -23,6 +23,7 @@ DATA_CAUSES = frozenset(
 )
 _MAY_BE_DATA = DATA_CAUSES | {RootCause.CODE_ERROR, RootCause.UNKNOWN, RootCause.EXTERNAL_JOB_FAILED}
 _KEYED = re.compile(r"^(?:\w+\.)*(KeyError|AttributeError|IndexError|TypeError)\b")
+_STORING = frozenset({"_push_xcom_if_needed", "_xcom_push", "xcom_push", "_xcom_push_to_db"})
 STEADY = 3  #: good runs before a task's past says something
 CERTAIN = 0.97
 
@@ -58,7 +59,24 @@ def _killed_for_memory(case: Case, evidence: Evidence, candidates: Candidates) -
         return candidates
     memory = next((c for c in candidates if c.cause is RootCause.OUT_OF_MEMORY), None)
     if memory is not None and memory.best is not None and memory.best.entry.strength >= 0.7:
-        return _raise(candidates, RootCause.OUT_OF_MEMORY, max(top.score + 0.05, 0.9), "killed, and memory ran short before")
+        return _raise(
+            candidates,
+            RootCause.OUT_OF_MEMORY,
+            max(top.score + 0.05, 0.9),
+            "killed, and memory ran short before",
+        )
+    return candidates
+
+
+def _after_the_work(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Raised while Airflow stored the result, not while the task worked: Airflow's storage is at fault."""
+    top = candidates[0] if candidates else None
+    chain = evidence.chain
+    if chain is None or top is None or top.cause in (RootCause.CODE_ERROR, RootCause.PLATFORM_ERROR):
+        return candidates
+    names = [frame.function for frame in chain.raised[-1].frames]
+    if any(n in _STORING for n in names) and "execute" not in names and not any(f.of_user for f in chain.raised[-1].frames):
+        return _raise(candidates, RootCause.PLATFORM_ERROR, max(0.92, top.score + 0.05), "raised while Airflow stored the result")
     return candidates
 
 
@@ -99,7 +117,9 @@ def _empty_upstream(case: Case, evidence: Evidence, candidates: Candidates) -> C
     if not empty or (top is not None and top.cause not in _MAY_BE_DATA):
         return candidates
     why = f"upstream task {empty[0].task_id!r} succeeded with zero rows"
-    return _raise(candidates, RootCause.MISSING_DATA, 0.93 if top is None else max(0.93, top.score + 0.05), why)
+    return _raise(
+        candidates, RootCause.MISSING_DATA, 0.93 if top is None else max(0.93, top.score + 0.05), why
+    )
 
 
 def _rows(report: DataReport | None, returned: object) -> int | None:
@@ -171,6 +191,7 @@ def _lost_together(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
 _RULES: Sequence[Rule] = (
     _killed_for_memory,
+    _after_the_work,
     _code_or_data,
     _empty_upstream,
     _data_report,

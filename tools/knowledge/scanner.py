@@ -17,11 +17,10 @@ class Scanner:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._filters: list[tuple[int, Any]] = []
-        chosen = options()
         for first in range(0, len(patterns), SHARE):
             part = re2.Filter()
             for pattern in patterns[first : first + SHARE]:
-                part.Add(pattern, chosen)
+                part.Add(pattern, options(pattern))
             part.Compile()
             self._filters.append((first, part))
 

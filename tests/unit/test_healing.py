@@ -1,0 +1,282 @@
+"""The whole flow on the in-memory Airflow: what heals, what waits, what is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graph.domain import AnswerKind, Outcome, Remediation, RootCause, Status, Step
+from tests.factories import Clock, make_diagnosis
+from tests.unit.healing_world import FAIL, GOOD, TASK, Ward, make_airflow, open_ward
+from tools.airflow_memory_state import TaskSpec, Try
+
+CODE_ERROR = make_diagnosis(
+    root_cause=RootCause.CODE_ERROR, transient=False, remediation=Remediation.CHANGE_CODE
+)
+
+
+@pytest.fixture
+async def ward(tmp_path: Path, clock: Clock) -> AsyncIterator[Ward]:
+    """A safe task that fails once and would succeed when run again."""
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        yield ward
+
+
+async def test_a_transient_failure_heals(ward: Ward) -> None:
+    await ward.report()
+    assert (await ward.only()).status is Status.WAITING_TIMER
+    assert ward.writes() == 0
+
+    await ward.pass_time(60)
+    await ward.pass_time(30)
+
+    record = await ward.only()
+    assert record.outcome is Outcome.HEALED, record.reason
+    assert record.status is Status.CLOSED
+    assert ward.writes() == 1
+    steps = {entry.action.name: entry.step for entry in (await ward.detail()).ledger}
+    assert steps["clear_task"] is Step.CONFIRMED
+
+
+async def test_healed_is_said_only_after_the_watch_window(ward: Ward) -> None:
+    await ward.report()
+    await ward.pass_time(60)
+    assert (await ward.only()).status is Status.WAITING_OUTCOME
+    assert (await ward.only()).outcome is None
+
+
+async def test_the_agent_log_tells_the_story(ward: Ward) -> None:
+    await ward.report()
+    await ward.pass_time(60)
+    await ward.pass_time(30)
+
+    names = [event.name for event in (await ward.detail()).events]
+
+    for name in ("opened", "intervened", "diagnosed", "decided", "fix_applied", "checked", "ended"):
+        assert name in names
+
+
+@pytest.mark.parametrize(
+    ("given", "diagnosis"),
+    [
+        pytest.param({}, CODE_ERROR, id="broken code is never retried"),
+        pytest.param(
+            {},
+            make_diagnosis(
+                root_cause=RootCause.UNKNOWN,
+                transient=False,
+                confidence=0.1,
+                remediation=Remediation.ESCALATE,
+            ),
+            id="unknown is handed over",
+        ),
+        pytest.param({"healing": "shadow"}, make_diagnosis(), id="shadow mode touches nothing"),
+    ],
+)
+async def test_what_is_handed_over_untouched(
+    tmp_path: Path, clock: Clock, given: dict[str, Any], diagnosis: Any
+) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock, diagnosis, **given) as ward:
+        await ward.report()
+        await ward.pass_time(600)
+
+        record = await ward.only()
+        assert (record.status, record.outcome) == (Status.ESCALATED, Outcome.ESCALATED)
+        assert ward.airflow.writes == []
+        assert record.reason
+
+
+async def test_a_failure_that_airflow_retries_is_watched(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, FAIL, GOOD, retries=1)
+    airflow.start("orders", "manual__1")
+    await airflow.settle(retries=False)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        assert (await ward.only()).status is Status.WATCHING
+        assert ward.airflow.writes == []
+
+        await airflow.settle()
+        await ward.pass_time(30)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.SELF_RECOVERED
+        assert ward.airflow.writes == []
+        assert ward.doctor.cases == []
+
+
+async def test_a_task_not_known_safe_waits_for_a_person(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(600)
+        assert ward.airflow.writes == []
+        question = (await ward.only()).question
+        assert isinstance(question, dict)
+        assert question["rule"] == "re-run safety"
+
+        await ward.answer(AnswerKind.APPROVE)
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+        assert ward.writes() == 1
+
+
+async def test_nobody_answers(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, tags=("airmedic:rerun-unsafe",))
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock, approval_timeout=3600) as ward:
+        await ward.report()
+        await ward.pass_time(3601)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.EXPIRED
+        assert ward.airflow.writes == []
+
+
+async def test_a_person_clears_the_task_while_approval_is_pending(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(5)
+        with airflow.by_someone_else():
+            await airflow.clear("orders", "manual__1", [TASK], dry_run=False)
+        await ward.pass_time(10)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.SELF_RECOVERED
+        assert ward.airflow.writes == []
+
+
+async def test_rejected_plans_do_not_come_back(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        asked = []
+        while (await ward.only()).status is Status.WAITING_DECISION:
+            asked.append((await ward.only()).plan)
+            await ward.answer(AnswerKind.REJECT, message="not now")
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+        assert len({plan.id for plan in asked if plan}) == len(asked)
+        assert ward.airflow.writes == []
+
+
+async def test_a_persons_words_are_read_as_evidence(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.answer(AnswerKind.RESPOND, message="the source moved to another host")
+
+        assert ward.doctor.cases[-1].context.notes[0].text == "the source moved to another host"
+        assert (await ward.only()).status is Status.WAITING_DECISION
+
+
+async def test_a_plan_that_does_not_help_makes_room_for_the_next(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, FAIL, FAIL, GOOD)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        for _ in range(4):
+            await ward.pass_time(120)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.HEALED, record.reason
+        assert record.attempt == 2
+        assert ward.writes() == 2
+
+
+async def test_green_with_wrong_data_is_not_healed(tmp_path: Path, clock: Clock) -> None:
+    half = Try(xcom={"airmedic_report": {"rows_in": 10, "rows_out": 5, "rows_expected": 10}})
+    airflow = make_airflow(clock, FAIL, half)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        await ward.pass_time(60)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+        assert "5 rows, 10 declared" in record.reason
+
+
+async def test_green_without_a_report_is_said_to_be_no_more(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, FAIL, Try())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        await ward.pass_time(60)
+
+        assert (await ward.only()).outcome is Outcome.RECOVERED_UNVERIFIED
+
+
+async def test_what_the_failed_task_holds_back_runs_again(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, FAIL, GOOD, downstream=(TaskSpec("publish", tries=(GOOD,)),))
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        await ward.pass_time(60)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+        assert (await airflow.task(TASK.model_copy(update={"task_id": "publish"}))).state == "success"
+        assert (await airflow.run("orders", "manual__1")).state == "success"
+
+
+async def test_a_lost_webhook_is_found_by_the_poll(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.pass_time(1)
+        airflow.start("orders", "manual__1")
+        await airflow.settle()
+        await ward.pass_time(10)
+
+        detail = await ward.detail()
+        assert [one.door for one in detail.occurrences] == ["poll"]
+
+
+@pytest.mark.parametrize(
+    ("task", "try_number"),
+    [
+        pytest.param(TASK.model_copy(update={"run_id": "no_such_run"}), 1, id="no such run"),
+        pytest.param(TASK, 7, id="no such try"),
+    ],
+)
+async def test_an_event_about_nothing_opens_no_incident(ward: Ward, task: Any, try_number: int) -> None:
+    await ward.report(task, try_number=try_number)
+
+    assert await ward.service.store.incidents() == []
+
+
+async def test_an_event_that_airflow_denies_opens_no_incident(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, GOOD)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+
+        assert await ward.service.store.incidents() == []
