@@ -164,7 +164,7 @@ def table_of(results: Sequence[Played]) -> Table:
         decision = incident.decision if incident else None
         fix = ", ".join(dict.fromkeys(entry.action.name for entry in one.ledger)) or "none"
         table.add_row(
-            f"{one.row.id} {one.row.title}",
+            one.row.id,
             str(incident.root_cause) if incident else "-",
             f"{decision.verdict} ({decision.rule})" if decision else "-",
             fix,
@@ -199,7 +199,8 @@ def demo(
 ) -> None:
     """Start a real Airflow and Airmedic, break a pipeline, and heal it while you watch."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    console = Console()
+    # A pipe has no width of its own.
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=150)
     ports = Ports(airflow=airflow_port, airmedic=port, source=source_port)
     try:
         status = asyncio.run(

@@ -6,13 +6,14 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from graph.domain import TaskRef
 from graph.errors import (
@@ -29,6 +30,7 @@ from server.database import open_database
 from server.service import connect
 from server.settings import Settings, load_settings
 from server.store import IncidentStore
+from tools.actions import ActionCatalogue
 from tools.gateway import AirflowGateway
 from tools.policy_file import load_policy
 
@@ -76,7 +78,7 @@ def fail(check: str, seen: str, todo: str) -> Finding:
 
 
 async def check_airflow(
-    http: httpx.AsyncClient, airflow: AirflowGateway, *, now: Callable[[], datetime]
+    http: httpx.AsyncClient, airflow: AirflowGateway, *, heals: bool, now: Callable[[], datetime]
 ) -> AsyncIterator[Finding]:
     """Address and clock first; what needs credentials only when something answers."""
     try:
@@ -89,7 +91,7 @@ async def check_airflow(
     if address.level is Level.FAIL:
         return
     yield _clock(answer.headers.get("date"), now())
-    async for finding in _check_access(airflow):
+    async for finding in _check_access(airflow, heals=heals):
         yield finding
 
 
@@ -139,7 +141,7 @@ def _clock(date: str | None, now: datetime) -> Finding:
     return ok("clock", "in step with Airflow's")
 
 
-async def _check_access(airflow: AirflowGateway) -> AsyncIterator[Finding]:
+async def _check_access(airflow: AirflowGateway, *, heals: bool) -> AsyncIterator[Finding]:
     try:
         health = await airflow.health()
         await airflow.updates_since(datetime.now(UTC) - timedelta(minutes=1), limit=1)
@@ -157,8 +159,14 @@ async def _check_access(airflow: AirflowGateway) -> AsyncIterator[Finding]:
         return
     yield ok("credentials", "accepted; task instances of all DAGs can be read")
     yield _version(health.version)
-    yield await _may("clear_task", _dry_clear(airflow), "clear task instances (a dry run was asked for)")
-    yield await _may("add_note", airflow.set_task_note(PROBE, "probe"), "note task instances")
+    for action, asking, words in (
+        ("clear_task", _dry_clear(airflow), "clear task instances (a dry run was asked for)"),
+        ("add_note", airflow.set_task_note(PROBE, "probe"), "note task instances"),
+    ):
+        found = await _may(action, asking, words)
+        # In shadow mode nothing is written, so a user who only reads will do.
+        shadowed = not heals and found.level is Level.FAIL
+        yield replace(found, level=Level.WARN) if shadowed else found
     yield await _may("set_variable", airflow.variable("airmedic_contract_probe"), "read Variables")
     yield await _may("patch_connection", airflow.connection(PROBE.dag_id), "read Connections")
     yield await _may("set_pool_slots", airflow.pool(PROBE.dag_id), "read pools")
@@ -264,13 +272,7 @@ def check_disk(settings: Settings, *, free: Callable[[Path], int] | None = None)
 
 def check_settings(settings: Settings) -> list[Finding]:
     """What follows from the settings alone."""
-    return [
-        _exposure(settings),
-        _webhooks(settings),
-        _policy(settings),
-        _healing(settings),
-        _language(settings),
-    ]
+    return [_exposure(settings), _webhooks(settings), _policy(settings), _healing(settings)]
 
 
 def _exposure(settings: Settings) -> Finding:
@@ -303,7 +305,7 @@ def _webhooks(settings: Settings) -> Finding:
 
 def _policy(settings: Settings) -> Finding:
     try:
-        load_policy(settings.policy)
+        load_policy(settings.policy, catalogue=ActionCatalogue.default())
     except SettingsInvalid as exc:
         return fail("policy", str(exc), "mend the file that AIRMEDIC_POLICY names")
     return ok("policy", "your file is valid" if settings.policy else "the shipped default")
@@ -315,14 +317,30 @@ def _healing(settings: Settings) -> Finding:
     return ok("healing", "on: what policy allows is done")
 
 
-def _language(settings: Settings) -> Finding:
+async def check_language(settings: Settings) -> Finding:
+    """The language model, by one tiny call when there is one."""
+    name = "language model"
     if settings.llm_model is None:
-        return ok("language model", "none: diagnoses come from memory and the knowledge base")
-    return warn(
-        "language model",
-        f"{settings.llm_model!r} is set, and this version of Airmedic does not use one",
-        "unset AIRMEDIC_LLM_MODEL",
+        return ok(name, "none: diagnoses come from memory and the knowledge base")
+    if settings.llm_api_key is None and settings.llm_base_url is None:
+        return fail(name, "no key for OpenAI", "set AIRMEDIC_LLM_API_KEY, or AIRMEDIC_LLM_BASE_URL")
+    from tools.llm import check_model
+    from tools.llm_endpoint import ModelSettings
+
+    found = await check_model(
+        ModelSettings(
+            model=settings.llm_model,
+            # Servers of one's own often ask for none, and the client insists on one.
+            api_key=settings.llm_api_key or SecretStr("none"),
+            base_url=settings.llm_base_url,
+        )
     )
+    if not found.ok:
+        todo = (
+            "check AIRMEDIC_LLM_MODEL, _BASE_URL and _API_KEY; until then the knowledge base diagnoses alone"
+        )
+        return warn(name, f"{settings.llm_model}: {found.detail}", todo)
+    return ok(name, f"{settings.llm_model}: {found.detail}, {found.seconds:.1f} s")
 
 
 # --- all together -----------------------------------------------------------------------------------------
@@ -331,22 +349,24 @@ def _language(settings: Settings) -> Finding:
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Every check, in the order in which one would look."""
     verify: bool | str = str(settings.airflow_ca_cert or "") or settings.airflow_verify_ssl
-    url = str(settings.airflow_url).rstrip("/")
+    url, heals = str(settings.airflow_url).rstrip("/"), settings.healing == "on"
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, verify=verify, timeout=WAIT))
         airflow = await stack.enter_async_context(connect(settings))
-        async for finding in check_airflow(http, airflow, now=lambda: datetime.now(UTC)):
+        async for finding in check_airflow(http, airflow, heals=heals, now=lambda: datetime.now(UTC)):
             yield finding
     async for finding in check_database(settings):
         yield finding
     for finding in (*check_disk(settings), *check_settings(settings)):
         yield finding
+    yield await check_language(settings)
 
 
 def line_of(finding: Finding) -> str:
     """One finding as it is printed."""
-    todo = f"\n       {'':18}-> {finding.todo}" if finding.todo and finding.level is not Level.OK else ""
-    return f"{finding.level.value:<6} {finding.check:<18}{finding.seen}{todo}"
+    todo = f"
+{'':6} -> {finding.todo}" if finding.todo and finding.level is not Level.OK else ""
+    return f"{finding.level.value:<6} {finding.check}: {finding.seen}{todo}"
 
 
 def run(*, say: Callable[[str], None]) -> int:

@@ -28,7 +28,7 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         if now > state["applied_at"] + deps.limits.outcome_timeout:
             return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
         wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
-        return {"verification": found}
+        return _if_new(found, state)
     if found.outcome is Outcome.NOT_HEALED:
         return {"verification": found, "undo": True, "stale": ""}
     watch_until = state.get("watch_until")
@@ -36,8 +36,13 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         return {"verification": found, "watch_until": await _watch_end(state, deps, now)}
     if now < watch_until:
         wait_for(Status.WAITING_OUTCOME, until=watch_until)
-        return {"verification": found}
+        return _if_new(found, state)
     return await _conclude(found, state, deps)
+
+
+def _if_new(found: Verification, state: HealState) -> HealState:
+    """Nothing to record when the world looks as it did the last time."""
+    return {} if found == state.get("verification") else {"verification": found}
 
 
 async def _watch_end(state: HealState, deps: Deps, now: datetime) -> datetime:

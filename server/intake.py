@@ -96,9 +96,14 @@ class Intake:
         incident_id, created = await self._store.open_incident(occurrence, snapshot)
         name = "opened" if created else "joined"
         task = occurrence.task
-        data = {"door": occurrence.door.value, "try_number": occurrence.try_number, "state": snapshot.state}
+        data = {
+            "door": occurrence.door.value,
+            "try_number": occurrence.try_number,
+            "state": snapshot.state,
+            "failed_at": snapshot.end.isoformat() if snapshot.end else None,
+        }
         await self._store.add_event(name, incident_id=incident_id, node="intake", data=data)
-        log.info(name, incident_id=incident_id, dag_id=task.dag_id, task_id=task.task_id, **data)
+        log.info(name, incident_id=incident_id, dag_id=task.dag_id, task_id=task.task_id, door=data["door"])
         return 1
 
     async def _postpone(self, occurrence: Occurrence, reason: str) -> None:

@@ -39,7 +39,8 @@ def _lines(node: str, update: HealState) -> list[tuple[str, dict[str, Any]]]:
         lines.append(_monitored(update))
     if "diagnosis" in update:
         lines.append(("diagnosed", _diagnosed(update["diagnosis"], update)))
-    if (plan := update.get("plan")) is not None and (decision := update.get("decision")) is not None:
+    plan, decision = update.get("plan"), update.get("decision")
+    if plan is not None and decision is not None and not update.get("approved_by"):
         words = {"plan": plan.summary, "plan_id": plan.id, "diff": plan.diff, "wait": plan.wait}
         lines.append(("decided", words | _decided(decision)))
     if node == "human" and (by := update.get("approved_by")):

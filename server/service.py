@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,6 +26,7 @@ from server.runner import MakeDeps, Runner, forever
 from server.settings import Settings
 from server.store import IncidentStore
 from tools.actions import ActionCatalogue
+from tools.airflow_cached import CachedDags
 from tools.airflow_rest import open_airflow
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
@@ -116,7 +118,7 @@ def _deps_maker(
 
     def make_deps(lease: Lease, record: IncidentRecord) -> Deps:
         return Deps(
-            airflow=airflow,
+            airflow=cast(AirflowGateway, CachedDags(airflow, clock=clock)),
             ledger=StoreLedger(engine, lease, record.task, clock=clock),
             diagnostician=diagnostician,
             catalogue=catalogue,

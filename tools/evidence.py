@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import JsonValue
@@ -25,7 +25,7 @@ NEAR_LINES = 15
 _ERRORISH = re.compile(
     r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot|can't|could not|not found"
     r"|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|unauthori[sz]ed|panic|expired"
-    r"|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't|is required|not (provided|set|available|supported|allowed)|[45]\d\d)\b|Error\b|Exception\b|_(ERROR|EXCEPTION)\b"
+    r"|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't|un(bound|defined)|not defined|is required|not (provided|set|available|supported|allowed)|[45]\d\d)\b|Error\b|Exception\b|_(ERROR|EXCEPTION)\b"
 )
 _RETRYING = re.compile(
     r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again|falling back"
@@ -100,7 +100,7 @@ class Evidence:
 
 def read(log: TaskLog) -> Evidence:
     """Weigh the pieces of one log."""
-    lines = [clean(number, raw) for number, raw in excerpt(log.text)]
+    lines = _inherit([clean(number, raw) for number, raw in excerpt(log.text)])
     evidence = Evidence(lines={line.number: line for line in lines}, pieces=[], order=lines)
     evidence.total = lines[-1].number if lines else 0
     chains = find_chains(lines)
@@ -114,6 +114,19 @@ def read(log: TaskLog) -> Evidence:
     inside = {n for chain in chains for r in chain.raised for n in range(r.first, r.last + 1)}
     evidence.pieces += _line_pieces([line for line in lines if line.number not in inside], evidence)
     return evidence
+
+
+def _inherit(lines: list[LogLine]) -> list[LogLine]:
+    """A record may span lines: those without a prefix carry the level of the record they continue."""
+    level = ""
+    number = 0
+    for position, line in enumerate(lines):
+        if line.prefixed:
+            level = line.level if line.level == "error" else ""
+        elif level and not line.level and line.number == number + 1:
+            lines[position] = replace(line, level=level)
+        number = line.number
+    return lines
 
 
 def _end_of(lines: Sequence[LogLine], chains: Sequence[Chain]) -> int:
@@ -195,7 +208,9 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
     """Single lines, weighed by level, by distance to the end, and by whether things went well after."""
     successes = [line.number for line in lines if _is_success(line)]
     last_success = max((n for n in successes if n < evidence.end), default=0)
-    last_progress = max((line.number for line in lines if line.number < evidence.end and _is_progress(line)), default=0)
+    last_progress = max(
+        (line.number for line in lines if line.number < evidence.end and _is_progress(line)), default=0
+    )
     started = _started(lines)
     pieces = []
     order = {line.number: position for position, line in enumerate(lines)}
@@ -219,7 +234,9 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         if line.number < started:
             weight *= 0.25
         kind: Kind = "end" if _END.search(text[:200]) else "line"
-        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=0 <= distance <= NEAR_LINES))
+        pieces.append(
+            Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=0 <= distance <= NEAR_LINES)
+        )
     return pieces
 
 

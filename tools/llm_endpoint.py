@@ -19,6 +19,7 @@ from tools.llm_answer import answer_schema
 from tools.llm_usage import DailyCap, Price
 
 Form = Literal["schema", "json", "text"]
+FORMS: tuple[Form, ...] = ("schema", "json", "text")  # of structured output, best first
 
 
 class ModelSettings(BaseModel):
@@ -75,29 +76,34 @@ class Endpoint:
     async def ask(
         self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, object]] = ()
     ) -> AIMessage:
-        """One answer. A form that the endpoint rejects (HTTP 400, 422) is given up for the next, for good."""
-        with model_errors():
-            while True:
-                try:
-                    return await self._send(messages, tools)
-                except (openai.BadRequestError, openai.UnprocessableEntityError):
-                    if self.form == "text":
-                        raise
-                    self.form = "json" if self.form == "schema" else "text"
+        """One answer. When the endpoint rejects a form (HTTP 400, 422), the next is tried, kept if it works.
 
-    async def _send(self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, object]]) -> AIMessage:
+        A rejected form costs a request and no tokens, so it counts as part of the same call.
+        """
+        with model_errors():
+            for form in FORMS[FORMS.index(self.form) : -1]:
+                try:
+                    return await self._send(messages, tools, form)
+                except (openai.BadRequestError, openai.UnprocessableEntityError):
+                    continue
+            return await self._send(messages, tools, FORMS[-1])
+
+    async def _send(
+        self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, object]], form: Form
+    ) -> AIMessage:
         extra: dict[str, Any] = {}
-        if self.form == "schema":
+        if form == "schema":
             schema = {"name": "diagnosis", "strict": True, "schema": answer_schema()}
             extra["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif self.form == "json":
+        elif form == "json":
             extra["response_format"] = {"type": "json_object"}
         # An endpoint without structured output seldom has tools either.
-        if tools and self.form != "text":
+        if tools and form != "text":
             extra["tools"] = list(tools)
         reply = await self._chat.ainvoke(list(messages), **extra)
         if not isinstance(reply, AIMessage):
             raise TypeError(type(reply).__name__)
+        self.form = form
         return reply
 
     def overhead(self, tools: Sequence[dict[str, object]]) -> str:

@@ -55,7 +55,7 @@ def shown_lines(text: str, knowledge: Diagnosis, budget: int) -> dict[int, str]:
     for number in _by_weight(lines, knowledge):
         if number in shown or not 1 <= number <= len(lines):
             continue
-        cost = estimate_tokens(_abstract(lines[number - 1])) + 4
+        cost = estimate_tokens(inert(lines[number - 1])) + 4
         if cost > budget:
             break
         budget -= cost
@@ -79,10 +79,10 @@ def _by_weight(lines: Sequence[str], knowledge: Diagnosis) -> Iterator[int]:
 
 def fenced(lines: dict[int, str]) -> str:
     """Numbered lines. What strangers wrote is data: no line can close the fence or look like ours."""
-    return "\n".join(f"L{number}| {_abstract(text)}" for number, text in lines.items())
+    return "\n".join(f"L{number}| {inert(text)}" for number, text in lines.items())
 
 
-def _abstract(line: str) -> str:
+def inert(line: str) -> str:
     """A line made inert and short: no control characters, no marks, no long ids, which prove nothing."""
     text = "".join(char if char.isprintable() else " " for char in line)
     text = _OPAQUE.sub("<id>", _TIME.sub("<time>", text))
@@ -101,7 +101,7 @@ def describe(case: Case, knowledge: Diagnosis) -> str:
     parts += _context_lines(case.context)
     parts.append(f"knowledge base: {_candidate(knowledge)}")
     parts += [f"ruled out: {drop.root_cause.value}: {drop.why[:120]}" for drop in knowledge.ruled_out[:4]]
-    return "\n".join(_abstract(redact(part)) for part in parts)
+    return "\n".join(inert(redact(part)) for part in parts)
 
 
 def _candidate(knowledge: Diagnosis) -> str:
@@ -131,6 +131,6 @@ def _context_lines(context: Context) -> Iterator[str]:
     if context.pool is not None:
         pool = context.pool
         yield f"pool: {pool.occupied} of {pool.slots} slots taken, {pool.queued} queued"
-    if context.import_failure:
-        yield "the DAG file does not import: " + context.import_failure.strip().splitlines()[-1]
+    if trace := context.import_failure.strip():
+        yield "the DAG file does not import: " + trace.split("\n")[-1]
     yield from (f"a person says: {note.text}" for note in context.notes[-3:])

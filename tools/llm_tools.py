@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graph.errors import AirmedicError
 from tools.diagnosis import Case
-from tools.llm_prompt import estimate_tokens, fenced
+from tools.llm_prompt import estimate_tokens, fenced, inert
 from tools.redaction import redact
 
 READ_LOG = "read_log"
@@ -78,7 +78,7 @@ class Toolbox:
         last = min(wanted.last, wanted.first + MOST_LINES - 1, len(self._lines))
         lines: dict[int, str] = {}
         for number in range(wanted.first, last + 1):
-            budget -= estimate_tokens(self._lines[number - 1][:300]) + 4
+            budget -= estimate_tokens(inert(self._lines[number - 1])) + 4
             if budget < 0:
                 break
             lines[number] = self._lines[number - 1]
@@ -101,8 +101,7 @@ def _spec(name: str, description: str, properties: dict[str, object]) -> dict[st
 def _fitting(text: str, budget: int) -> str:
     """The last lines that fit: errors stand at the end."""
     kept: list[str] = []
-    for line in reversed(text.replace(">>>", "> >").split("\n")):
-        line = line[:300]
+    for line in map(inert, reversed(text.split("\n"))):
         budget -= estimate_tokens(line) + 1
         if budget < 0:
             break

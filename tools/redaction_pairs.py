@@ -47,12 +47,14 @@ def _spelled(source: bytes) -> bytes:
 
 
 _WORDS = b"(?:" + b"|".join(_spelled(source) for source in KEY_KINDS.values()) + b")"
-_SUFFIX = rb"(?:[_.-]?(?:\d{1,3}|value|hash|enc|plain|prod|production|dev|test|staging|old|new|b64|base64))?"
+_SUFFIX = (
+    rb"(?:[_.-]?(?:\d{1,3}|value|base|hash|enc|plain|prod|production|dev|test|staging|old|new|b64|base64))?"
+)
 _QUOTED = rb"\"(?:[^\"\\\n\r]|\\.)*\"?|'(?:[^'\\\n\r]|\\.)*'?|`[^`\n\r]*`?"
 _ESCAPED = rb"\\+\"[^\"\\\n\r]*(?:\\+\")?|\\+'[^'\\\n\r]*(?:\\+')?|&quot;[^&\s]*(?:&quot;)?"
 _BARE = rb"[^\s\"'`<>\x00-\x20\x7f]+"
 _VALUE = b"(" + _ESCAPED + b"|[A-Za-z]{0,2}(?:" + _QUOTED + b")|" + _BARE + b")"
-_SEPARATOR = rb"(?:\\*[\"'`]|&quot;)?\]?[ \t]*(?:=>|:=|[=:]|%3[AaDd])[ \t]*"
+_SEPARATOR = rb"(?:\\*[\"'`]|&quot;|%2[27])?\]?[ \t]*(?:=>|->|:=|[=:]|%3[AaDd](?:%2[27])?)[ \t]*"
 
 _PAIR = compiled(rb"(?i)([\w.-]*" + _WORDS + _SUFFIX + rb")(" + _SEPARATOR + rb")" + _VALUE)
 _PAIR_TRIGGER = rb"(?i:" + _WORDS + _SUFFIX + _SEPARATOR + rb"[^\s=])"
@@ -82,7 +84,7 @@ _PATH = re.compile(
     rb"(?:~|\.{0,2})(?:/[a-z_.-][a-z0-9_.-]*){2,}/?$|[\w./-]+\.(?:pem|key|json|ya?ml|crt|p12|env|py)$"
 )
 _WORD = re.compile(rb"[A-Za-z]+(?:[-_][A-Za-z]+)*[.,;:!?)]*$")
-_NEXT_PAIR = re.compile(rb"[;&,|](?=[\w.\"'\\-]+[=:])|\\[nrt\"']|%26|%3B")
+_NEXT_PAIR = re.compile(rb"[;&,|](?=[\w.\"'\\-]+[=:])|\\[nrt\"']|%2[267]|%3B")
 _QUOTE = re.compile(rb"[A-Za-z]{0,2}(\\*[\"']|`|&quot;)")
 _SCHEME_AND_PLACEHOLDER = re.compile(rb"[A-Za-z][A-Za-z0-9-]* \[[a-z0-9-]+\]")
 _CLOSERS = b";,)}]\\"

@@ -13,6 +13,7 @@ _KEY = (
     rb"[\w.-]*(?:password|passwd|pwd|secret|token|api_?key|access_?key|secret_?key|private_?key|credentials?)"
 )
 _PORT = re.compile(rb"\d{1,5}(?:[/?#]|$)")
+_SYMBOL = re.compile(rb"[!#$%^&*+~@]")
 _PLAIN_WORD = re.compile(rb"[a-z_]+$|[A-Z_]+$|[\W_]*$")
 
 
@@ -34,6 +35,13 @@ def _opaque(secret: bytes) -> bool:
     return _has_digit(secret) or len(secret) >= 32
 
 
+def _random(secret: bytes) -> bool:
+    """Looks made by a generator: a digit, and mixed case or a symbol."""
+    letters = bytes(byte for byte in secret if bytes((byte,)).isalpha())
+    mixed = letters != letters.lower() and letters != letters.upper()
+    return len(secret) >= 8 and _has_digit(secret) and (mixed or bool(_SYMBOL.search(secret)))
+
+
 def _user_and_password(secret: bytes) -> bool:
     """A Basic credential decodes to `user:password`."""
     try:
@@ -44,10 +52,10 @@ def _user_and_password(secret: bytes) -> bool:
 
 URLS: tuple[Rule, ...] = (
     phrase(
-        "password", rb"(?i)\b[a-z][a-z0-9+.-]*:(?://|%2F%2F)[^\s:/@\"'<>]*:([^\s/\"'<>?#]+)@", fits=_no_port
+        "password", rb"(?i)\b[a-z][a-z0-9+._-]*:(?://|%2F%2F)[^\s:/@\"'<>]*:([^\s/\"'<>?#]+)@", fits=_no_port
     ),
-    phrase("password", rb"(?i)\b[a-z][a-z0-9+.-]*://[^\s:/@\"'<>]*:([^\s\"'<>@]+)@", fits=_no_port),
-    phrase("token", rb"\b[a-z][a-z0-9+.-]*://([A-Za-z0-9_-]{20,})(?::|:x-oauth-basic)?@", fits=_has_digit),
+    phrase("password", rb"(?i)\b[a-z][a-z0-9+._-]*://[^\s:/@\"'<>]*:([^\s\"'<>@]+)@", fits=_no_port),
+    phrase("token", rb"\b[a-z][a-z0-9+._-]*://([A-Za-z0-9_-]{20,})(?::|:x-oauth-basic)?@", fits=_has_digit),
     phrase("password", rb"(?i)\bjdbc:oracle:\w+:[\w$#]+/([^@\s\"']+)@"),
     phrase(
         "password",
@@ -163,4 +171,24 @@ PHRASES: tuple[Rule, ...] = (
         "signature",
         rb"(?i)\bx-(?:hub|slack|shopify|twilio|airmedic)-[\w-]*signature(?:-256)?[\"']?\s*[:=]\s*[\"']?([^\s\"',]{16,})",
     ),
+    # names and values that stand apart in other ways
+    phrase("password", rb"\bSecretStr\(b?[\"']([^\"'\n]+)"),
+    phrase(
+        "secret",
+        rb"(?i)\bvalue[\"']?\s*:\s*[\"']([^\"'\n]+)[\"']\s*,\s*[\"']?name[\"']?\s*:\s*[\"']?" + _KEY + rb"\b",
+    ),
+    phrase("secret", rb"(?i)\b" + _KEY + rb":[ \t]*[\w\[\]. |]+=[ \t]*b?[\"']([^\"'\n]{3,})[\"']"),
+    phrase("secret", rb"(?i)\b" + _KEY + rb"[ \t]+([^\s\"'=:/()\[\]{},;|<>]+)", fits=_random),
+    phrase("password", rb"(?i)\bpass(?:word|phrase|code) for [^\s:]+:[ \t]*([^\s\"']+)", fits=_random),
+    phrase(
+        "password", rb"(?i)auth[ \t]*=?[ \t]*\([ \t]*[\"'][^\"'\n]*[\"'][ \t]*,[ \t]*[\"']([^\"'\n]+)[\"']"
+    ),
+    phrase("secret", rb"(?i)\|[ \t]*" + _KEY + rb"[ \t]*\|[ \t]*([^\s|]+)[ \t]*\|", fits=_odd),
+    phrase(
+        "secret",
+        rb"(?i)\b(?:passwords|tokens|secrets|api_?keys)[\"']?[ \t]*[:=]"
+        rb"[ \t]*[\[\x28{][ \t]*[\"']([^\"'\n]+)[\"']",
+        fits=_random,
+    ),
+    phrase("secret", rb"(?i)<[^<>\n]*\b" + _KEY + rb"\b[^<>\n]*\bvalue=[\"']([^\"'\n]+)"),
 )

@@ -137,7 +137,7 @@ def phrase(kind: str, source: bytes, *, fits: Callable[[bytes], bool] | None = N
 
 
 def _head(source: bytes) -> bytes:
-    """The pattern up to the secret, where something telling stands before it outside of any group."""
+    """The pattern up to the secret, where something telling stands before it. A class spells `(` as \\x28."""
     start = re.search(rb"(?<!\\)\((?!\?)", source)
     head = source[: start.start()] if start else source
     return head if len(head) > 24 and head.count(b"(") == head.count(b")") else source

@@ -117,9 +117,10 @@ def measure(detail: IncidentDetail | None, total: float) -> Timings:
     if detail is None:
         return Timings(total=total)
     named = {event.name: event for event in reversed(detail.events)}
-    failed_at = detail.incident.failed_at
-    opened = named["opened"].at
-    detect = (opened - failed_at).total_seconds() if failed_at and opened > failed_at else None
+    opened = named["opened"]
+    failed_at = opened.data.get("failed_at") if isinstance(opened.data, dict) else None
+    ended = datetime.fromisoformat(failed_at) if isinstance(failed_at, str) else None
+    detect = (opened.at - ended).total_seconds() if ended else None
     return Timings(detect=detect, own=_own(detail), total=total)
 
 

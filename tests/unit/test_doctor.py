@@ -28,7 +28,7 @@ HEALTH = {"metadatabase": {"status": "healthy"}, "scheduler": {"status": "health
 
 
 async def look(
-    answer: httpx.Response | httpx.HTTPError, airflow: MemoryAirflow | None = None
+    answer: httpx.Response | httpx.HTTPError, airflow: MemoryAirflow | None = None, *, heals: bool = True
 ) -> dict[str, Finding]:
     def respond(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, httpx.HTTPError):
@@ -37,7 +37,7 @@ async def look(
 
     transport = httpx.MockTransport(respond)
     async with httpx.AsyncClient(transport=transport, base_url="http://airflow:8080") as http:
-        found = doctor.check_airflow(http, airflow or MemoryAirflow(), now=lambda: START)
+        found = doctor.check_airflow(http, airflow or MemoryAirflow(), heals=heals, now=lambda: START)
         return {finding.check: finding async for finding in found}
 
 
@@ -150,6 +150,15 @@ async def test_a_missing_permission_names_the_action(verb: str, action: str) -> 
     assert action in finding.todo
 
 
+async def test_in_shadow_mode_a_user_who_only_reads_will_do() -> None:
+    airflow = MemoryAirflow()
+    airflow.fail_next("clear_dry_run", NotPermitted("HTTP 403"))
+
+    found = await look(healthy(), airflow, heals=False)
+
+    assert found["permission: clear_task"].level is Level.WARN
+
+
 async def findings(found: AsyncIterator[Finding]) -> dict[str, Finding]:
     return {finding.check: finding async for finding in found}
 
@@ -220,13 +229,28 @@ def test_room_on_the_disk(tmp_path: Path, room: int, level: Level) -> None:
             {"webhook_secret": "x" * 64 + "," + "y" * 64}, "webhook secret", Level.WARN, id="rotating"
         ),
         pytest.param({}, "policy", Level.OK, id="the shipped policy"),
-        pytest.param({"llm_model": "some"}, "language model", Level.WARN, id="a model nobody uses"),
     ],
 )
 def test_what_the_settings_mean(tmp_path: Path, given: dict[str, str], check: str, level: Level) -> None:
     found = {one.check: one for one in doctor.check_settings(make_settings(tmp_path, **given))}
 
     assert found[check].level is level
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        pytest.param({}, Level.OK, id="none is needed"),
+        pytest.param({"llm_model": "some"}, Level.FAIL, id="no key and no address"),
+        pytest.param(
+            {"llm_model": "some", "AIRMEDIC_LLM_BASE_URL": "http://127.0.0.1:1/v1"},
+            Level.WARN,
+            id="no answer",
+        ),
+    ],
+)
+async def test_a_language_model(tmp_path: Path, given: dict[str, str], level: Level) -> None:
+    assert (await doctor.check_language(make_settings(tmp_path, **given))).level is level
 
 
 def test_a_policy_file_with_a_mistake(tmp_path: Path) -> None:
@@ -250,7 +274,7 @@ def test_the_command_ends_with_status_1_when_something_is_wrong(
     done = CliRunner().invoke(app, ["doctor"])
 
     assert done.exit_code == 1
-    assert "fail   airflow address" in done.stdout
+    assert "fail   airflow address: no answer" in done.stdout
     assert "check AIRMEDIC_AIRFLOW_URL" in done.stdout
     assert "1 wrong" in done.stdout
 

@@ -261,10 +261,9 @@ BAD: dict[str, tuple[Script, Outcome]] = {
 
 
 @pytest.mark.parametrize(("script", "outcome"), BAD.values(), ids=BAD)
-@pytest.mark.parametrize("knowledge", [UNKNOWN, make_knowledge()], ids=["unknown", "unsure"])
-async def test_a_bad_answer_leaves_the_diagnosis_from_knowledge(
-    script: Script, outcome: Outcome, knowledge: Diagnosis
-) -> None:
+async def test_a_bad_answer_leaves_the_diagnosis_from_knowledge(script: Script, outcome: Outcome) -> None:
+    knowledge = make_knowledge()
+
     diagnosis, use, requests = await ask(script, knowledge=knowledge, seconds=1.0)
 
     assert diagnosis == knowledge
@@ -302,6 +301,16 @@ async def test_an_endpoint_that_rejects_everything_is_given_up() -> None:
     diagnosis, use, requests = await ask(Status(400))
 
     assert (diagnosis, use.outcome, len(requests)) == (UNKNOWN, Outcome.FAILED, 3)
+
+
+async def test_one_rejected_request_does_not_give_schemas_up_for_good() -> None:
+    bad = Status(400)
+    async with opened(bad, bad, bad, GOOD) as (doctor, server):
+        await doctor.diagnose(make_case())
+        diagnosis = await doctor.diagnose(make_case())
+
+    assert diagnosis.by is DiagnosedBy.MODEL
+    assert server.requests[-1].body["response_format"]["type"] == "json_schema"
 
 
 # --- tools ---

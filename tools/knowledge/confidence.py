@@ -46,6 +46,6 @@ class Calibration:
 
 def features(candidates: Sequence[Candidate]) -> tuple[float, float]:
     """Score of the winner and its lead over the best other cause."""
-    top = candidates[0].score
+    top = min(candidates[0].score, 1.0)
     second = candidates[1].score if len(candidates) > 1 else 0.0
-    return top, min(top - second, 0.5)
+    return top, min(candidates[0].score - second, 0.5)

@@ -27,6 +27,9 @@ from tools.signature import signature
 PIECE_CHARS = 14_000  # of one piece are matched
 SHOWN_LINES = 4
 SUMMARY_CHARS = 240
+CLASS_ONLY = 0.92  #: of an entry's strength, when only the exception's class speaks for it
+WORDS = 0.7  #: entries up to this strength know words, not identifiers
+PLAIN = 0.6  #: least weight of an identifier in a line that names no level
 
 
 class KnowledgeBase:
@@ -60,14 +63,27 @@ class KnowledgeBase:
             matches = seen.get(text)
             if matches is None:
                 matches = seen[text] = self._scanner.matches(text)
-            best: dict[int, int] = {}
+            if not matches:
+                continue
+            by_entry: dict[int, list[int]] = {}
             for pattern in matches:
-                best.setdefault(owner[pattern], pattern)
-            for index, pattern in best.items():
+                by_entry.setdefault(owner[pattern], []).append(pattern)
+            said = self._said(piece, matches)
+            for index, patterns in by_entry.items():
                 entry = known[index]
-                if not any(p.search(text) for p in entry.unless):
-                    found.append(Hit(piece, entry, pattern, entry.strength * piece.weight))
+                if any(p.search(text) for p in entry.unless):
+                    continue
+                factor = 1.0 if said.intersection(patterns) else CLASS_ONLY
+                score = factor * entry.strength * _weight(piece, entry)
+                found.append(Hit(piece, entry, tuple(patterns), score))
         return found
+
+    def _said(self, piece: Piece, matches: list[int]) -> set[int]:
+        """What the message says, apart from its exception's class: the class alone is the weaker evidence."""
+        if piece.raised is None or not piece.raised.message:
+            return set(matches)
+        message = piece.text[len(piece.raised.type) + 2 :][:PIECE_CHARS]
+        return set(self._scanner.matches(message))
 
     def _answer(self, case: Case, evidence: Evidence, candidates: list[Candidate]) -> Diagnosis:
         top = candidates[0] if candidates else None
@@ -134,24 +150,25 @@ class KnowledgeBase:
         """The decisive line first, then lines that support it."""
         shown: dict[int, EvidenceLine] = {}
         for hit in top.hits:
-            number = self._line_of(evidence, hit)
-            if number in evidence.lines and number not in shown:
-                shown[number] = EvidenceLine(line=number, text=evidence.printed(number))
-            if len(shown) == SHOWN_LINES:
-                break
+            for number in self._lines_of(evidence, hit):
+                if number in evidence.lines and number not in shown and len(shown) < SHOWN_LINES:
+                    shown[number] = EvidenceLine(line=number, text=evidence.printed(number))
         return list(shown.values())
 
-    def _line_of(self, evidence: Evidence, hit: Hit) -> int:
-        """A message may span lines: the one the pattern is in."""
+    def _lines_of(self, evidence: Evidence, hit: Hit) -> list[int]:
+        """A message may span lines: those the patterns are in."""
         raised = hit.piece.raised
-        if raised is None:
-            return hit.piece.line
-        pattern = self._scanner.pattern(hit.pattern)
-        for number in range(raised.line, raised.last + 1):
-            line = evidence.lines.get(number)
-            if line is not None and pattern.search(line.text):
-                return number
-        return raised.line
+        if raised is None or raised.last == raised.line:
+            return [hit.piece.line]
+        found = []
+        for index in hit.patterns[:SHOWN_LINES]:
+            pattern = self._scanner.pattern(index)
+            for number in range(raised.line, raised.last + 1):
+                line = evidence.lines.get(number)
+                if line is not None and pattern.search(line.text):
+                    found.append(number)
+                    break
+        return list(dict.fromkeys(found)) or [raised.line]
 
 
 class KnowledgeDiagnostician:
@@ -163,6 +180,15 @@ class KnowledgeDiagnostician:
     async def diagnose(self, case: Case) -> Diagnosis:
         """Name the cause."""
         return self._knowledge.diagnose(case)
+
+
+def _weight(piece: Piece, entry: Entry) -> float:
+    """An identifier counts in a plain line too; words need an error's context."""
+    if piece.kind != "exception" and entry.strength > 0.9 and PLAIN > piece.weight >= 0.4:
+        return PLAIN
+    if piece.kind != "exception" and entry.strength <= WORDS and piece.weight < PLAIN:
+        return piece.weight * 0.7
+    return piece.weight
 
 
 def _summary(says: str, error: str, why: str) -> str:

@@ -20,7 +20,7 @@ class Hit:
 
     piece: Piece
     entry: Entry
-    pattern: int
+    patterns: tuple[int, ...]
     score: float
 
 
@@ -45,14 +45,14 @@ def rank(hits: Sequence[Hit]) -> list[Candidate]:
     by_cause: dict[RootCause, list[Hit]] = {}
     for hit in _strongest_per_piece(named):
         factor = 1.0 if hit.piece.final else discount * (NEAR if discount == 1.0 and hit.piece.near else 1.0)
-        scored = Hit(hit.piece, hit.entry, hit.pattern, hit.score * factor)
+        scored = Hit(hit.piece, hit.entry, hit.patterns, hit.score * factor)
         by_cause.setdefault(hit.entry.cause, []).append(scored)
     candidates = []
     for cause, found in by_cause.items():
         found.sort(key=lambda h: (-h.score, -h.piece.line))
         further = {h.piece.line for h in found[1:] if h.score > 0.5 * found[0].score} - {found[0].piece.line}
         score = found[0].score + SUPPORT * min(3, len(further))
-        candidates.append(Candidate(cause, min(score, 1.0), found))
+        candidates.append(Candidate(cause, score, found))
     candidates.sort(key=lambda c: -c.score)
     return candidates
 

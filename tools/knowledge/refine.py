@@ -75,8 +75,27 @@ def _after_the_work(case: Case, evidence: Evidence, candidates: Candidates) -> C
     if chain is None or top is None or top.cause in (RootCause.CODE_ERROR, RootCause.PLATFORM_ERROR):
         return candidates
     names = [frame.function for frame in chain.raised[-1].frames]
-    if any(n in _STORING for n in names) and "execute" not in names and not any(f.of_user for f in chain.raised[-1].frames):
-        return _raise(candidates, RootCause.PLATFORM_ERROR, max(0.92, top.score + 0.05), "raised while Airflow stored the result")
+    if any(n in _STORING for n in names) and "execute" not in names:
+        return _raise(
+            candidates,
+            RootCause.PLATFORM_ERROR,
+            max(0.92, top.score + 0.05),
+            "raised while Airflow stored the result",
+        )
+    return candidates
+
+
+def _why_it_waited(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A limit that ran out is the symptom when the log says, again and again, what the work waited for."""
+    top = candidates[0] if candidates else None
+    if top is None or top.cause is not RootCause.TIMEOUT:
+        return candidates
+    for other in candidates[1:]:
+        lines = {hit.piece.line for hit in other.hits if hit.entry.strength > 0.9 and hit.piece.weight >= 0.5}
+        if other.cause in (RootCause.CAPACITY_UNAVAILABLE, RootCause.LOCK_CONTENTION) and len(lines) > 1:
+            return _raise(
+                candidates, other.cause, top.score + 0.05, f"said {len(lines)} times before time ran out"
+            )
     return candidates
 
 
@@ -192,6 +211,7 @@ Rule = Callable[[Case, Evidence, Candidates], Candidates]
 _RULES: Sequence[Rule] = (
     _killed_for_memory,
     _after_the_work,
+    _why_it_waited,
     _code_or_data,
     _empty_upstream,
     _data_report,

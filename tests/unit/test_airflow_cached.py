@@ -1,0 +1,31 @@
+"""What is remembered of Airflow for a moment, and what never is."""
+
+from __future__ import annotations
+
+from tests.factories import Clock
+from tests.unit.healing_world import TASK, make_airflow
+from tools.airflow_cached import KEEP, CachedDags
+
+
+async def test_a_dag_is_asked_for_once_in_a_moment(clock: Clock) -> None:
+    airflow = make_airflow(clock)
+    cached = CachedDags(airflow, clock=clock)
+
+    await cached.dag("orders")
+    await cached.dag("orders")
+    assert airflow.calls.count("dag") == 1
+
+    clock.forward(KEEP.total_seconds())
+    await cached.dag("orders")
+    assert airflow.calls.count("dag") == 2
+
+
+async def test_a_task_instance_is_read_fresh_every_time(clock: Clock) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    cached = CachedDags(airflow, clock=clock)
+
+    await cached.task(TASK)
+    await cached.task(TASK)
+
+    assert airflow.calls.count("task") == 2
