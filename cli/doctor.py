@@ -364,8 +364,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 
 def line_of(finding: Finding) -> str:
     """One finding as it is printed."""
-    todo = f"
-{'':6} -> {finding.todo}" if finding.todo and finding.level is not Level.OK else ""
+    todo = f"\n{'':6} -> {finding.todo}" if finding.todo and finding.level is not Level.OK else ""
     return f"{finding.level.value:<6} {finding.check}: {finding.seen}{todo}"
 
 

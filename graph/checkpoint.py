@@ -31,6 +31,7 @@ STORED_TYPES = (
     domain.Facts,
     domain.FixPlan,
     domain.Incident,
+    domain.ModelCost,
     domain.Note,
     domain.Outcome,
     domain.Remediation,

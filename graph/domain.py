@@ -144,6 +144,19 @@ class Facts(DomainType):
     report: DataReport | None = None
 
 
+class ModelCost(DomainType):
+    """What asking the language model about one incident cost, and what came of it."""
+
+    model: str
+    outcome: str  #: `tools.llm_usage.Outcome`
+    error: str = ""  #: why its answer was not used
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None  #: None when the price is not known
+    seconds: float = 0.0
+
+
 class Diagnosis(DomainType):
     """One named cause and the log lines that prove it."""
 
@@ -159,6 +172,7 @@ class Diagnosis(DomainType):
     location: CodeLocation | None = None
     facts: Facts = Facts()
     signature: str = ""  #: error template with values masked, and where; the key of memory
+    cost: ModelCost | None = None  #: None when the model was not asked
 
 
 # --- what Airflow says ------------------------------------------------------------------------------------

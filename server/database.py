@@ -50,6 +50,8 @@ def store_errors(doing: str) -> Iterator[None]:
     except DBAPIError as exc:
         if exc.connection_invalidated:
             raise StoreUnavailable(f"{doing}: the database hung up") from exc
+        if isinstance(exc.orig, sqlite3.DatabaseError) and "not a database" in str(exc.orig):
+            raise SettingsInvalid("AIRMEDIC_DATABASE_URL names a file that is no SQLite database") from exc
         raise
 
 

@@ -20,6 +20,7 @@ def columns_of(update: HealState) -> dict[str, Any]:
             columns[name] = update.get(name)
     if "diagnosis" in update:
         columns["root_cause"] = update["diagnosis"].root_cause.value
+        columns["signature"] = update["diagnosis"].signature or None
     if "incident" in update:
         incident: Incident = update["incident"]
         columns |= {"severity": incident.severity.value, "failed_at": incident.failed_at}
@@ -76,6 +77,7 @@ def _diagnosed(diagnosis: Diagnosis, update: HealState) -> dict[str, Any]:
         "by": diagnosis.by.value,
         "evidence": [line.model_dump() for line in diagnosis.evidence],
         "ready_at": update["ready_at"].isoformat(),
+        "model": None if diagnosis.cost is None else diagnosis.cost.model_dump(),
         "checklist": list(update.get("checklist", [])),
     }
 

@@ -17,6 +17,7 @@ from graph.builder import build_graph
 from graph.checkpoint import open_saver
 from nodes.deps import Deps, Limits
 from server.database import open_database
+from server.diagnosing import open_diagnostician
 from server.intake import Intake
 from server.ledger import StoreLedger
 from server.notifier import LogNotifier, Notifier
@@ -72,14 +73,20 @@ async def open_service(
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(open_database(settings.database_url))
         saver = await stack.enter_async_context(open_saver(settings.database_url))
-        gateway = airflow or await stack.enter_async_context(connect(settings))
+        gateway = airflow
+        if gateway is None:
+            gateway = await stack.enter_async_context(connect(settings))
         store = IncidentStore(engine, clock=clock)
+        if diagnostician is None:
+            diagnostician = await stack.enter_async_context(
+                open_diagnostician(settings, memory=store, airflow=gateway)
+            )
         deps = _deps_maker(
             settings,
             engine=engine,
             store=store,
             airflow=gateway,
-            diagnostician=diagnostician or make_diagnostician(settings),
+            diagnostician=diagnostician,
             catalogue=catalogue,
             policy=policy,
             clock=clock,
@@ -144,13 +151,6 @@ def connect(settings: Settings) -> AbstractAsyncContextManager[AirflowGateway]:
         password=settings.airflow_password.get_secret_value() if settings.airflow_password else None,
         verify=verify,
     )
-
-
-def make_diagnostician(settings: Settings) -> Diagnostician:
-    """The knowledge base, with the user's own files when there are any."""
-    from tools.knowledge import KnowledgeBase, KnowledgeDiagnostician
-
-    return KnowledgeDiagnostician(KnowledgeBase.load(settings.knowledge))
 
 
 @asynccontextmanager

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("AIRMEDIC_LLM_API_KEY", "OPENAI_API_KEY")
     )
+    llm_price_input: float | None = Field(None, ge=0)  #: US dollars per million tokens
+    llm_price_output: float | None = Field(None, ge=0)
 
 
 # Read by the command line, the plugin and the demo's DAGs, not by the service.

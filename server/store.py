@@ -30,6 +30,7 @@ from server.tables import (
     OccurrenceRow,
     SettingRow,
 )
+from tools.memory import Remembered
 
 ENDED = (Status.CLOSED, Status.ESCALATED)
 LEASE = timedelta(seconds=30)
@@ -360,6 +361,31 @@ class IncidentStore:
             wanted.append(col(IncidentRow.id) < before)
         query = select(IncidentRow).where(*wanted).order_by(col(IncidentRow.id).desc()).limit(limit)
         return [incident_of(row) for row in await self._rows(query)]
+
+    async def recall(self, signature: str, *, limit: int = 20) -> Remembered | None:
+        """What was true of this signature, and how often what was done about it helped; newest first."""
+        query = (
+            select(IncidentRow)
+            .where(
+                col(IncidentRow.signature) == signature,
+                col(IncidentRow.outcome).is_not(None),
+                col(IncidentRow.attempt) > 0,
+            )
+            .order_by(col(IncidentRow.id).desc())
+            .limit(limit)
+        )
+        records = [incident_of(row) for row in await self._rows(query)]
+        healed = [one for one in records if one.outcome is Outcome.HEALED]
+        if not healed or healed[0].diagnosis is None:
+            return None
+        failed = [one for one in records if one.outcome in (Outcome.ESCALATED, Outcome.NOT_HEALED)]
+        return Remembered(
+            incident_id=healed[0].id,
+            diagnosis=healed[0].diagnosis,
+            healed=len(healed),
+            failed=len(failed),
+            last_failed=bool(failed) and failed[0].id > healed[0].id,
+        )
 
     async def detail(self, incident_id: int) -> IncidentDetail:
         """One incident and all that hangs on it."""

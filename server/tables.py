@@ -67,6 +67,7 @@ class IncidentRow(SQLModel, table=True):
     outcome: str | None = Field(default=None, sa_type=String(32))
     reason: str = Field(default="", sa_type=Text)
     root_cause: str | None = Field(default=None, sa_type=String(40))
+    signature: str | None = Field(default=None, sa_column=Column(String(32), index=True, nullable=True))
     version: int = 1  #: goes up with every question and every end; a decision names it
     attempt: int = 0
     failures: int = 0  #: errors in a row while driving it

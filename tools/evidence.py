@@ -21,6 +21,7 @@ from tools.evidence_traces import Chain, Frame, Raised, find_chains
 
 Kind = Literal["exception", "line", "end"]
 NEAR_LINES = 15
+QUOTED = 4_000  # characters of a line
 
 _ERRORISH = re.compile(
     r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot|can't|could not|not found"
@@ -95,7 +96,7 @@ class Evidence:
     def printed(self, number: int) -> str:
         """The line as printed."""
         line = self.lines.get(number)
-        return line.raw if line else ""
+        return line.raw[:QUOTED] if line else ""
 
 
 def read(log: TaskLog) -> Evidence:

@@ -75,9 +75,7 @@ class LogLine:
 
 def clean(number: int, raw: str) -> LogLine:
     """Strip colours, Airflow's prefix and timestamps; find the level the innermost writer gave."""
-    if len(raw) > LINE_CHARS:
-        raw = f"{raw[: LINE_CHARS - 1000]} … {raw[-990:]}"
-    text = raw
+    text = raw if len(raw) <= LINE_CHARS else f"{raw[: LINE_CHARS - 1000]} … {raw[-990:]}"
     if "\x1b" in text:
         text = _ANSI.sub("", text)
     if not text.isprintable():

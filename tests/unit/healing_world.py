@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from graph.domain import Answer, AnswerKind, Diagnosis, Door, FailureId, Status, TaskRef
 from server.notifier import SilentNotifier
 from server.record import IncidentDetail, IncidentRecord
@@ -17,7 +19,9 @@ from tools.airflow_memory import MemoryAirflow
 from tools.airflow_memory_state import TaskSpec, Try
 from tools.diagnosis import Case
 
-REPORT = {"airmedic_report": {"rows_in": 10, "rows_out": 10, "rows_expected": 10, "satisfied": True}}
+REPORT: dict[str, JsonValue] = {
+    "airmedic_report": {"rows_in": 10, "rows_out": 10, "rows_expected": 10, "satisfied": True}
+}
 FAIL = Try(state="failed", log="boom: connection refused")
 GOOD = Try(xcom=REPORT)
 TASK = TaskRef(dag_id="orders", run_id="manual__1", task_id="load")

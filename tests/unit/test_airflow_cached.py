@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from tests.factories import Clock
 from tests.unit.healing_world import TASK, make_airflow
 from tools.airflow_cached import KEEP, CachedDags
+from tools.gateway import AirflowGateway
 
 
 async def test_a_dag_is_asked_for_once_in_a_moment(clock: Clock) -> None:
@@ -23,7 +26,7 @@ async def test_a_dag_is_asked_for_once_in_a_moment(clock: Clock) -> None:
 async def test_a_task_instance_is_read_fresh_every_time(clock: Clock) -> None:
     airflow = make_airflow(clock)
     airflow.start("orders", "manual__1")
-    cached = CachedDags(airflow, clock=clock)
+    cached = cast(AirflowGateway, CachedDags(airflow, clock=clock))
 
     await cached.task(TASK)
     await cached.task(TASK)

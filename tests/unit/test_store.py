@@ -15,8 +15,8 @@ from tests.factories import Clock, make_failure, make_snapshot
 APPROVE = Answer(kind=AnswerKind.APPROVE, by="ada")
 
 
-async def open_one(store: IncidentStore, **task: object) -> int:
-    await store.accept([make_failure(**task)], door=Door.LISTENER)
+async def open_one(store: IncidentStore) -> int:
+    await store.accept([make_failure()], door=Door.LISTENER)
     (occurrence,) = await store.new_occurrences()
     incident_id, created = await store.open_incident(occurrence, make_snapshot())
     assert created
@@ -60,8 +60,7 @@ async def test_a_second_failure_joins_the_open_incident(store: IncidentStore) ->
 async def test_a_closed_incident_is_not_joined(store: IncidentStore, clock: Clock) -> None:
     first = await open_one(store)
     (lease,) = await store.claim_due(owner="a", limit=5)
-    closed = {"status": "closed", "outcome": "healed", "open_key": None}
-    await store.settle(lease, wake_at=None, **closed)
+    await store.settle(lease, wake_at=None, status="closed", outcome="healed", open_key=None)
     await store.accept([make_failure(try_number=2)], door=Door.POLL)
     (occurrence,) = await store.new_occurrences()
 

@@ -88,7 +88,7 @@ class KnowledgeBase:
     def _answer(self, case: Case, evidence: Evidence, candidates: list[Candidate]) -> Diagnosis:
         top = candidates[0] if candidates else None
         confidence = self._calibration.confidence(candidates)
-        if top is None or not top.hits and not top.why or confidence < self._calibration.answer_from:
+        if top is None or (not top.hits and not top.why) or confidence < self._calibration.answer_from:
             return self._unknown(case, evidence, candidates, confidence)
         lead = self._lead(top)
         transient, remediation = refine.transience(case, evidence, top, lead)
@@ -132,7 +132,7 @@ class KnowledgeBase:
         ]
         if not shown and evidence.order:
             last = next((line for line in reversed(evidence.order) if line.text.strip()), evidence.order[-1])
-            shown = [EvidenceLine(line=last.number, text=last.raw)]
+            shown = [EvidenceLine(line=last.number, text=evidence.printed(last.number))]
         error = evidence.chain.raised[-1].header if evidence.chain else (shown[0].text if shown else "")
         return Diagnosis(
             root_cause=RootCause.UNKNOWN,

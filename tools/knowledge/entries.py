@@ -127,7 +127,7 @@ def _written(extra_folder: Path | None) -> Iterator[tuple[Path, FamilyFile]]:
 
 def _read(path: Path, kind: type[FileT]) -> FileT:
     try:
-        data = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        data = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return kind.model_validate(data)
     except (OSError, UnicodeDecodeError) as exc:
         raise KnowledgeInvalid(f"{path.name}: cannot be read: {exc}") from exc

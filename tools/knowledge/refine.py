@@ -173,7 +173,7 @@ def _good_runs(case: Case) -> list[TaskSnapshot]:
 def _no_slots(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """A task that never started, in a pool without slots, waits for capacity."""
     pool, task = case.context.pool, case.task
-    if pool is None or pool.slots > 0 and pool.occupied < pool.slots:
+    if pool is None or (pool.slots > 0 and pool.occupied < pool.slots):
         return candidates
     started = task is not None and task.start is not None and bool(evidence.pieces)
     if started and candidates and candidates[0].cause is not RootCause.CAPACITY_UNAVAILABLE:

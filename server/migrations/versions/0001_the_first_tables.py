@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=32), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("root_cause", sa.String(length=40), nullable=True),
+        sa.Column("signature", sa.String(length=32), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
@@ -130,6 +131,7 @@ def upgrade() -> None:
         batch_op.create_index("incident_due", ["status", "wake_at"], unique=False)
         batch_op.create_index("incident_task", ["dag_id", "task_id", "run_id", "map_index"], unique=False)
         batch_op.create_index(batch_op.f("ix_incident_opened_at"), ["opened_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_incident_signature"), ["signature"], unique=False)
 
     op.create_table(
         "log",
@@ -187,6 +189,7 @@ def downgrade() -> None:
     op.drop_table("occurrence")
     op.drop_table("log")
     with op.batch_alter_table("incident", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_incident_signature"))
         batch_op.drop_index(batch_op.f("ix_incident_opened_at"))
         batch_op.drop_index("incident_task")
         batch_op.drop_index("incident_due")

@@ -1,0 +1,90 @@
+"""`airmedic diagnose FILE|-`: name the cause of any log, without Airflow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from graph.domain import Diagnosis, TaskLog
+from graph.errors import AirmedicError
+
+WRONG_USE = 2
+CHUNK = 1 << 20  # bytes
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+class LogUnreadable(AirmedicError):
+    """The file cannot be read."""
+
+
+@app.command()
+def diagnose(
+    log: Annotated[str, typer.Argument(metavar="FILE|-", help="a task's log; - reads standard input")],
+    as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
+    knowledge: Annotated[Path | None, typer.Option(help="folder with knowledge files of your own")] = None,
+) -> None:
+    """Say why a task failed, from its log alone."""
+    try:
+        diagnosis = of_file(log, knowledge)
+    except AirmedicError as exc:
+        typer.echo(f"airmedic: {exc}", err=True)
+        raise typer.Exit(WRONG_USE) from exc
+    if as_json:
+        typer.echo(diagnosis.model_dump_json(indent=2))
+    else:
+        show(diagnosis, Console())
+
+
+def of_file(name: str, knowledge: Path | None) -> Diagnosis:
+    """Read, shorten, redact and diagnose."""
+    from tools.diagnosis import Case
+    from tools.evidence_lines import excerpt_of
+    from tools.knowledge import KnowledgeBase
+    from tools.redaction import redact
+
+    base = KnowledgeBase.load(knowledge)
+    if name == "-":
+        text = excerpt_of(_chunks(sys.stdin.buffer))
+    else:
+        try:
+            with Path(name).open("rb") as file:
+                text = excerpt_of(_chunks(file))
+        except OSError as exc:
+            raise LogUnreadable(f"{name}: {exc.strerror or exc}") from exc
+    return base.diagnose(Case(log=TaskLog(text=redact(text))))
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+def show(diagnosis: Diagnosis, console: Console) -> None:
+    """The answer for a person."""
+    wait = diagnosis.facts.retry_after
+    again = (
+        "yes, the same task may succeed later"
+        if diagnosis.transient
+        else "no, running it again unchanged will not help"
+    )
+    console.print(f"[bold]{diagnosis.root_cause.value}[/bold]  confidence {diagnosis.confidence:.2f}")
+    console.print(escape(diagnosis.summary))
+    console.print(f"transient: {again}" + (f"; asked to wait {wait:g} s" if wait else ""))
+    if diagnosis.evidence:
+        console.print("evidence:")
+        for line in diagnosis.evidence:
+            console.print(f"  {line.line:>6}  {escape(line.text[:300])}", soft_wrap=True, highlight=False)
+    if diagnosis.location is not None:
+        place = diagnosis.location
+        console.print(f"code: {escape(place.file)}:{place.line} {escape(place.function)}")
+    for other in diagnosis.ruled_out:
+        console.print(f"ruled out: {other.root_cause.value} ({escape(other.why)})")
+    then = ", ".join(r.value for r in diagnosis.alternatives)
+    console.print(f"what to do: {diagnosis.remediation.value}" + (f"; else {then}" if then else ""))
