@@ -65,7 +65,7 @@ async def _run(
         outcome = await run(cases, diagnostician, spending)
         report.show(outcome, Console())
         if predictions is not None:
-            predictions.write_text(report.prediction_lines(outcome.predictions), "utf-8")
+            report.write_predictions(outcome, predictions)
         if folder is not None:
             report.write(outcome, folder)
         if langsmith:

@@ -74,7 +74,7 @@ def _example(name: str, case: EvalCase) -> dict[str, Any]:
     labels = case.model_dump(
         mode="json", include={"root_cause", "alt_root_cause", "transient", "remediation", "decisive"}
     )
-    inputs = {"id": case.id, "log": asked.log.text, "log_content": list(asked.log.content)}
+    inputs: dict[str, Any] = {"id": case.id, "log": asked.log.text, "log_content": list(asked.log.content)}
     if case.task_instance is not None:
         inputs["task_instance"] = case.task_instance.model_dump(mode="json")
     return {"id": uuid5(NAMESPACE_URL, f"{name}/{case.id}"), "inputs": inputs, "outputs": labels}

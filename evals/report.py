@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.run import Outcome
-from evals.scorers import Prediction, Scores
+from evals.scorers import Scores
 
 SHOWN_CONFUSIONS = 12
 
@@ -93,15 +93,16 @@ def _confusions(scores: Scores) -> Table:
     return table
 
 
-def prediction_lines(predictions: list[Prediction]) -> str:
+def write_predictions(outcome: Outcome, path: Path) -> None:
     """One JSON object a line."""
-    return "".join(f"{prediction.model_dump_json()}\n" for prediction in predictions)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{p.model_dump_json()}\n" for p in outcome.predictions), "utf-8")
 
 
 def write(outcome: Outcome, folder: Path) -> None:
     """`report.md`, `scores.json`, `predictions.jsonl` and `errors.jsonl` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "predictions.jsonl").write_text(prediction_lines(outcome.predictions), "utf-8")
+    write_predictions(outcome, folder / "predictions.jsonl")
     if outcome.scores is None:
         return
     scores = outcome.scores

@@ -31,6 +31,7 @@ STORED_TYPES = (
     domain.Facts,
     domain.FixPlan,
     domain.Incident,
+    domain.IncidentKind,
     domain.ModelCost,
     domain.Note,
     domain.Outcome,

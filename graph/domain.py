@@ -191,12 +191,23 @@ class TaskRef(DomainType):
         return f"{self.dag_id}.{self.task_id}{mapped} @ {self.run_id}"
 
 
+class IncidentKind(StrEnum):
+    """What kind of trouble it is."""
+
+    FAILURE = "failure"  #: a task instance failed
+    STUCK = "stuck"  #: a task instance is due and does not start
+    IMPORT_ERROR = (
+        "import_error"  #: a DAG file does not import; `task_id` is the file, `run_id` names the error
+    )
+
+
 class FailureId(DomainType):
     """The identity of one failure: the same failure through two doors is one occurrence."""
 
     airflow: str  #: which Airflow installation
     task: TaskRef
     try_number: int
+    kind: IncidentKind = IncidentKind.FAILURE
 
 
 RUNNING_STATES = frozenset(
@@ -377,6 +388,7 @@ class Incident(DomainType):
     task: TaskRef
     try_number: int
     opened_at: datetime
+    kind: IncidentKind = IncidentKind.FAILURE
     severity: Severity = Severity.HIGH
     failed_at: datetime | None = None  #: when Airflow says the task ended
 

@@ -53,8 +53,10 @@ def after_fix(state: HealState) -> Literal["monitor", "human", "fix", "verify"] 
     return after_diagnose(state)
 
 
-def after_verify(state: HealState) -> Literal["fix", "verify"] | End:
-    """Healed is the end; what did not help is taken back; else the waiting goes on."""
+def after_verify(state: HealState) -> Literal["monitor", "fix", "verify"] | End:
+    """Healed is the end; what did not help is taken back; what was left over is looked at; else waiting."""
     if ended(state):
         return "__end__"
-    return "fix" if state.get("undo") else "verify"
+    if state.get("undo"):
+        return "fix"
+    return "monitor" if state.get("stale") else "verify"

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from graph.domain import Decision, Diagnosis, FixPlan, TaskSnapshot, Verdict
+from graph.domain import (
+    DagInfo,
+    Decision,
+    Diagnosis,
+    FixPlan,
+    IncidentKind,
+    TaskRef,
+    TaskSnapshot,
+    Verdict,
+)
 from graph.state import HealState
 from nodes.deps import Deps
 from tools.planning import plan as make_plans
 from tools.policy import Question, decide
-from tools.situation import gather_situation
+from tools.situation import Situation, gather_situation
 
 
 async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, state: HealState) -> HealState:
     """Plans for this diagnosis, the next one in hand with policy's word on it; or none, and a checklist."""
     spent = state.get("spent", [])
-    attempt = state.get("attempt", 0)
-    situation = await gather_situation(deps.airflow, failure, diagnosis, attempts=attempt)
+    situation = await _situation(deps, failure, diagnosis, state)
     planned = make_plans(diagnosis, situation)
     refused: list[str] = []
     for plan in planned.plans:
@@ -28,6 +36,30 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
             continue
         return in_hand(deps, plan, decision)
     return {"plan": None, "decision": None, "asked": False, "checklist": [*planned.checklist, *refused]}
+
+
+async def failed_members(deps: Deps, state: HealState) -> list[TaskRef]:
+    """The incident's map indexes that stand failed now; empty when it holds one task instance only."""
+    members = await deps.records.members(state["incident"].id)
+    if len(members) < 2:
+        return []
+    ref = state["failure"].task
+    every = await deps.airflow.run_tasks(ref.dag_id, ref.run_id)
+    return [one.task for one in every if one.task in members and one.state == "failed"]
+
+
+async def _situation(deps: Deps, failure: TaskSnapshot, diagnosis: Diagnosis, state: HealState) -> Situation:
+    if state["incident"].kind is IncidentKind.IMPORT_ERROR:
+        return Situation(task=failure, dag=DagInfo(dag_id=failure.task.dag_id, fileloc=failure.task.task_id))
+    ref = failure.task
+    return await gather_situation(
+        deps.airflow,
+        failure,
+        diagnosis,
+        attempts=state.get("attempt", 0),
+        others=await failed_members(deps, state),
+        last_good=await deps.records.last_good(ref.dag_id),
+    )
 
 
 def in_hand(deps: Deps, plan: FixPlan, decision: Decision) -> HealState:

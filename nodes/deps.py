@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from graph.domain import TaskRef
+from graph.domain import Connection, TaskRef
 from tools.actions import ActionCatalogue
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
@@ -27,6 +27,10 @@ class Records(Protocol):
     async def counters(self, task: TaskRef) -> Counters: ...
 
     async def control(self) -> Control: ...
+
+    async def members(self, incident_id: int) -> tuple[TaskRef, ...]: ...
+
+    async def last_good(self, dag_id: str) -> Mapping[str, Connection]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from langgraph.runtime import Runtime
 
+from graph.domain import IncidentKind, TaskLog
 from graph.state import HealState
 from nodes.choosing import choose
 from nodes.deps import Deps
-from tools.diagnosis import Case
+from tools.diagnosis import Case, Context
 from tools.gathering import gather_context, settled_log
+from tools.import_errors import present
 
 
 async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
     """Read the log and the context, name the cause, plan, and ask policy."""
     deps = runtime.context
     failure = state["failure"]
-    log = await settled_log(deps.airflow, failure.task, failure.try_number, deps.sleep)
+    log = await _log(state, deps)
     ready_at = deps.clock()
-    context = await gather_context(deps.airflow, failure, tuple(state.get("notes", [])))
+    context = await _context(state, log, deps)
     diagnosis = await deps.diagnostician.diagnose(Case(log=log, task=failure, context=context))
     return {
         "log": await deps.archive.put_log(log.text),
@@ -26,3 +28,22 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
         "rethink": False,
         **await choose(deps, failure=failure, diagnosis=diagnosis, state=state),
     }
+
+
+async def _log(state: HealState, deps: Deps) -> TaskLog:
+    failure = state["failure"]
+    match state["incident"].kind:
+        case IncidentKind.FAILURE:
+            return await settled_log(deps.airflow, failure.task, failure.try_number, deps.sleep)
+        case IncidentKind.STUCK:
+            return TaskLog(text="")  # it never started
+        case IncidentKind.IMPORT_ERROR:
+            found = await present(deps.airflow, failure.task)
+            return TaskLog(text=found.stacktrace if found is not None else "")
+
+
+async def _context(state: HealState, log: TaskLog, deps: Deps) -> Context:
+    notes = tuple(state.get("notes", []))
+    if state["incident"].kind is IncidentKind.IMPORT_ERROR:
+        return Context(import_failure=log.text, notes=notes)
+    return await gather_context(deps.airflow, state["failure"], notes)

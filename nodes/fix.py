@@ -9,7 +9,7 @@ from langgraph.runtime import Runtime
 from graph.domain import Decision, FixPlan, Outcome, Status, TaskSnapshot, Verdict
 from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, StalePlan, UndoBlocked
 from graph.state import HealState
-from nodes.choosing import ask_policy
+from nodes.choosing import ask_policy, choose, failed_members
 from nodes.deps import Deps
 from nodes.human import moved_between
 from nodes.waiting import wait_for
@@ -37,6 +37,13 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     attempt = state.get("attempt", 0) + 1
     started = await deps.ledger.entries(attempt=attempt)
     if not started:
+        if not state.get("approved_by") and await _grown(plan, state, deps):
+            # Nobody was shown the smaller set, so the plan may take in what failed since; its time stays.
+            failure, diagnosis = state["failure"], state["diagnosis"]
+            chosen = await choose(deps, failure=failure, diagnosis=diagnosis, state=state)
+            new = chosen.get("plan")
+            if new is None or new.id != plan.id:
+                return {**chosen, "due": state.get("due")}
         decision = await _still_allowed(plan, state, deps)
         if decision.shadow or decision.verdict is Verdict.NEVER:
             return _withheld(decision)
@@ -67,6 +74,11 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
         "applied_at": deps.clock(),
         "watch_until": None,
     }
+
+
+async def _grown(plan: FixPlan, state: HealState, deps: Deps) -> bool:
+    planned = deps.catalogue.reruns(plan)
+    return any(task not in planned for task in await failed_members(deps, state))
 
 
 def _withheld(decision: Decision) -> HealState:

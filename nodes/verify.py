@@ -8,6 +8,7 @@ from langgraph.runtime import Runtime
 
 from graph.domain import ActionClass, Check, Outcome, Status, Verification
 from graph.state import HealState
+from nodes.choosing import failed_members
 from nodes.deps import Deps
 from nodes.waiting import wait_for
 from tools.verification import judge, look
@@ -20,9 +21,12 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     deps = runtime.context
     plan = state["plan"]
     assert plan is not None, "verification follows an applied plan"
-    world = await look(deps.airflow, state["failure"].task)
+    failure = state["failure"]
+    world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan))
     reversible = (ActionClass.REVERSIBLE is deps.catalogue.get(action.name).kind for action in plan.actions)
-    found = judge(world, try_before=state["failure"].try_number, changed_settings=any(reversible))
+    # A task that never started runs on the try it is on; one that failed runs on a new one.
+    before = failure.try_number if failure.state == "failed" else failure.try_number - 1
+    found = judge(world, try_before=before, changed_settings=any(reversible))
     now = deps.clock()
     if found.outcome is None:
         if now > state["applied_at"] + deps.limits.outcome_timeout:
@@ -31,6 +35,9 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         return _if_new(found, state)
     if found.outcome is Outcome.NOT_HEALED:
         return {"verification": found, "undo": True, "stale": ""}
+    if await failed_members(deps, state):
+        # They joined the incident after its plan was made, and the plan did not touch them.
+        return {"verification": found, "applied": False, "plan": None, "stale": "more map indexes failed"}
     watch_until = state.get("watch_until")
     if watch_until is None:
         return {"verification": found, "watch_until": await _watch_end(state, deps, now)}

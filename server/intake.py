@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 
-from graph.domain import Door, FailureId, TaskRef, TaskSnapshot
+from graph.domain import Door, FailureId, ImportFailure, IncidentKind, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused, AirmedicError, EventInvalid, NotFound
 from server.events import TaskEvent
 from server.record import IncidentRecord, Occurrence
+from server.snapshots import take_snapshots
 from server.store import IncidentStore
 from tools.gateway import AirflowGateway
+from tools.import_errors import broken_file, file_ref
 
 log = structlog.get_logger("intake")
 
@@ -20,6 +22,7 @@ HEAD_START = timedelta(seconds=3)  # the listener's, before the poll counts a fa
 OVERLAP = timedelta(seconds=60)  # the poll looks back so far again; identity removes the repeats
 PATIENCE = timedelta(hours=1)  # a claimed failure that Airflow does not confirm is dropped after that
 FAILING = frozenset({"failed", "up_for_retry"})
+WAITING = frozenset({"scheduled", "queued"})
 WATERMARK = "poll_watermark"
 FLOOR = "poll_floor"  # the first poll ever: what failed before is not ours
 
@@ -33,12 +36,14 @@ class Intake:
         store: IncidentStore,
         airflow: AirflowGateway,
         airflow_id: str,
+        stuck_after: timedelta,
         ring: Callable[[], None],
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._airflow = airflow
         self._airflow_id = airflow_id
+        self._stuck_after = stuck_after
         self._ring = ring
         self._clock = clock
         self._seen: dict[TaskRef, tuple[str, int]] = {}
@@ -65,6 +70,10 @@ class Intake:
         """Ask Airflow about new occurrences and open an incident for each real failure."""
         opened = 0
         for occurrence in await self._store.new_occurrences():
+            if occurrence.kind is IncidentKind.IMPORT_ERROR:
+                await self._open(occurrence, broken_file(occurrence.task))
+                opened += 1
+                continue
             try:
                 snapshot = await self._airflow.task(occurrence.task)
             except NotFound:
@@ -82,6 +91,11 @@ class Intake:
         return opened
 
     async def _weigh(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> int:
+        if occurrence.kind is IncidentKind.STUCK:
+            if snapshot.state not in WAITING:
+                await self._store.reject_occurrence(occurrence.id, f"the task is {snapshot.state} now")
+                return 0
+            return await self._open(occurrence, snapshot)
         same_try = snapshot.try_number == occurrence.try_number
         if snapshot.try_number < occurrence.try_number:
             await self._store.reject_occurrence(occurrence.id, f"Airflow is at try {snapshot.try_number}")
@@ -93,11 +107,15 @@ class Intake:
             # The listener fires before Airflow commits the state.
             await self._postpone(occurrence, f"Airflow still says {snapshot.state}")
             return 0
+        return await self._open(occurrence, snapshot)
+
+    async def _open(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> int:
         incident_id, created = await self._store.open_incident(occurrence, snapshot)
         name = "opened" if created else "joined"
         task = occurrence.task
         data = {
             "door": occurrence.door.value,
+            "kind": occurrence.kind.value,
             "try_number": occurrence.try_number,
             "state": snapshot.state,
             "failed_at": snapshot.end.isoformat() if snapshot.end else None,
@@ -115,7 +133,7 @@ class Intake:
         await self._store.postpone_occurrence(occurrence, until=now + timedelta(seconds=pause))
 
     async def poll(self) -> None:
-        """Ask Airflow what failed and what moved since the last time: two requests, whatever waits."""
+        """Ask Airflow what failed, moved, waits or does not import: four requests, whatever goes on."""
         now = self._clock()
         floor = await self._time(FLOOR, now)
         since = await self._time(WATERMARK, now) - OVERLAP
@@ -125,12 +143,38 @@ class Intake:
             FailureId(airflow=self._airflow_id, task=one.task, try_number=one.try_number)
             for one in old_enough
         ]
+        found += self._stuck(await self._airflow.waiting_tasks(), now)
+        found += self._broken(await self._airflow.import_failures())
         if found and (missed := await self._store.accept(found, door=Door.POLL)):
             log.info("poll_found", failures=missed)
             self._ring()
-        if await self._store.any_open():
-            await self._wake_moved(await self._airflow.updates_since(since))
+        await self._wake_moved(await self._airflow.updates_since(since))
         await self._store.remember(WATERMARK, now.isoformat())
+
+    def _stuck(self, waiting: Sequence[TaskSnapshot], now: datetime) -> list[FailureId]:
+        """Task instances that have been due for too long."""
+        return [
+            FailureId(
+                airflow=self._airflow_id,
+                task=one.task,
+                try_number=one.try_number,
+                kind=IncidentKind.STUCK,
+            )
+            for one in waiting
+            if one.updated is not None and one.updated + self._stuck_after <= now
+        ]
+
+    def _broken(self, failures: Sequence[ImportFailure]) -> list[FailureId]:
+        """DAG files that do not import; another error in the same file is another occurrence."""
+        return [
+            FailureId(
+                airflow=self._airflow_id,
+                task=file_ref(one),
+                try_number=0,
+                kind=IncidentKind.IMPORT_ERROR,
+            )
+            for one in failures
+        ]
 
     async def _time(self, key: str, missing: datetime) -> datetime:
         known = await self._store.setting(key)
@@ -145,6 +189,7 @@ class Intake:
         moved = {ref for ref, seen in self._seen.items() if before.get(ref) != seen}
         if not moved:
             return
+        await take_snapshots(self._store, self._airflow, [now[ref] for ref in moved], now=self._clock())
         if await self._store.wake({(ref.dag_id, ref.run_id) for ref in moved}):
             self._ring()
         for record in await self._store.asking():

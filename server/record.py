@@ -13,6 +13,7 @@ from graph.domain import (
     Door,
     FixPlan,
     Incident,
+    IncidentKind,
     LedgerEntry,
     Outcome,
     RootCause,
@@ -27,6 +28,7 @@ class IncidentRecord(DomainType):
     """One incident as stored."""
 
     id: int
+    kind: IncidentKind
     airflow: str
     task: TaskRef
     try_number: int
@@ -62,6 +64,7 @@ class IncidentRecord(DomainType):
             task=self.task,
             try_number=self.try_number,
             opened_at=self.opened_at,
+            kind=self.kind,
             severity=self.severity,
             failed_at=self.failed_at,
         )
@@ -71,6 +74,7 @@ class Occurrence(DomainType):
     """One failure as it came in."""
 
     id: int
+    kind: IncidentKind = IncidentKind.FAILURE
     airflow: str
     task: TaskRef
     try_number: int

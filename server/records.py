@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Outcome, TaskRef
+from graph.domain import Connection, Outcome, TaskRef
 from nodes.deps import Control
 from server.database import store_errors
+from server.snapshots import read_snapshots
 from server.store import IncidentStore
 from server.tables import ActionRow, IncidentRow
 from tools.policy import Counters
@@ -46,6 +47,14 @@ class StoreRecords:
         return Control(
             paused=known.get("paused") is True, shadow=self._shadow if shadow is None else shadow is True
         )
+
+    async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
+        """The task instances whose failures an incident holds."""
+        return await self._store.members(incident_id)
+
+    async def last_good(self, dag_id: str) -> Mapping[str, Connection]:
+        """The DAG's Connections as they were when a run of it last succeeded."""
+        return await read_snapshots(self._store, dag_id)
 
     async def counters(self, task: TaskRef) -> Counters:
         """Attempts, actions and failed heals in a row, as of now."""

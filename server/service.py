@@ -101,7 +101,12 @@ async def open_service(
             owner=f"{socket.gethostname()}:{os.getpid()}",
         )
         intake = Intake(
-            store=store, airflow=gateway, airflow_id=settings.airflow_id, ring=runner.ring, clock=clock
+            store=store,
+            airflow=gateway,
+            airflow_id=settings.airflow_id,
+            stuck_after=settings.stuck_after,
+            ring=runner.ring,
+            clock=clock,
         )
         if background:
             await stack.enter_async_context(_background(settings, intake, runner))

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     environment: str = "production"  #: policies can match on it
     watch_window: timedelta = timedelta(hours=24)  #: how long a heal is watched for recurrence, at most
     approval_timeout: timedelta = timedelta(hours=12)
+    stuck_after: timedelta = timedelta(minutes=10)  #: scheduled or queued that long without starting
 
     # --- the service ---
     database_url: str = "sqlite:///airmedic.db"

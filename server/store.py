@@ -19,7 +19,7 @@ from graph.domain import Answer, AnswerKind, Door, FailureId, Outcome, Status, T
 from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
 from server.database import store_errors
 from server.record import AgentEvent, IncidentDetail, IncidentRecord, Lease, Occurrence
-from server.rows import event_of, incident_of, ledger_of, occurrence_of
+from server.rows import event_of, incident_of, ledger_of, occurrence_of, task_of
 from server.tables import (
     ActionRow,
     DecisionRow,
@@ -31,14 +31,30 @@ from server.tables import (
     SettingRow,
 )
 from tools.memory import Remembered
+from tools.signature import template
 
 ENDED = (Status.CLOSED, Status.ESCALATED)
 LEASE = timedelta(seconds=30)
 
 
-def open_key(airflow: str, task: TaskRef) -> str:
-    """Names the task instance for the unique index of open incidents."""
-    return digest([airflow, task.model_dump(mode="json")])
+def open_key(occurrence: Occurrence) -> str:
+    """What one open incident is about, for the unique index: a task, or a mapped task with one error.
+
+    The map indexes of one task that fail with the same error have one cause, and are one incident.
+    """
+    task = occurrence.task
+    error = template(occurrence.error) if task.map_index >= 0 else ""
+    return digest(
+        [
+            occurrence.kind,
+            occurrence.airflow,
+            task.dag_id,
+            task.run_id,
+            task.task_id,
+            task.map_index >= 0,
+            error,
+        ]
+    )
 
 
 def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
@@ -77,6 +93,7 @@ class IncidentStore:
                         "airflow": failure.airflow,
                         **failure.task.model_dump(),
                         "try_number": failure.try_number,
+                        "kind": failure.kind.value,
                         "door": door.value,
                         "received_at": now,
                         "check_at": now,
@@ -122,9 +139,10 @@ class IncidentStore:
     async def open_incident(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> tuple[int, bool]:
         """The incident this occurrence belongs to, and whether it is new. An open one is woken."""
         now = self._clock()
-        key = open_key(occurrence.airflow, occurrence.task)
+        key = await self._key_of_open(occurrence) or open_key(occurrence)
         row = {
             "open_key": key,
+            "kind": occurrence.kind.value,
             "airflow": occurrence.airflow,
             **occurrence.task.model_dump(),
             "try_number": occurrence.try_number,
@@ -162,6 +180,32 @@ class IncidentStore:
                     .values(status="incident", incident_id=incident_id)
                 )
         return incident_id, created
+
+    async def _key_of_open(self, occurrence: Occurrence) -> str | None:
+        """A map index that the poll found without its error joins what its siblings opened."""
+        if occurrence.error or occurrence.task.map_index < 0:
+            return None
+        query = (
+            select(IncidentRow)
+            .where(
+                col(IncidentRow.open_key).is_not(None),
+                col(IncidentRow.kind) == occurrence.kind.value,
+                col(IncidentRow.airflow) == occurrence.airflow,
+                col(IncidentRow.dag_id) == occurrence.task.dag_id,
+                col(IncidentRow.run_id) == occurrence.task.run_id,
+                col(IncidentRow.task_id) == occurrence.task.task_id,
+            )
+            .order_by(col(IncidentRow.id))
+            .limit(1)
+        )
+        rows = await self._rows(query)
+        return rows[0].open_key if rows else None
+
+    async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
+        """The task instances whose failures an incident holds, by map index."""
+        query = select(OccurrenceRow).where(col(OccurrenceRow.incident_id) == incident_id)
+        found = {task_of(row) for row in await self._rows(query)}
+        return tuple(sorted(found, key=lambda task: task.map_index))
 
     # --- driving ---
 

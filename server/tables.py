@@ -55,10 +55,11 @@ class IncidentRow(SQLModel, table=True):
     id: int | None = _id()
     # Set while the incident is not closed: at most one open incident per task instance, on any database.
     open_key: str | None = Field(default=None, sa_column=Column(String(64), unique=True, nullable=True))
+    kind: str = Field(default="failure", sa_type=String(16))
     airflow: str = Field(sa_type=String(200))
     dag_id: str = Field(sa_type=String(250))
     run_id: str = Field(sa_type=String(250))
-    task_id: str = Field(sa_type=String(250))
+    task_id: str = Field(sa_type=String(1000))
     map_index: int = -1
     try_number: int = 1
     operator: str = Field(default="", sa_type=String(250))
@@ -96,16 +97,24 @@ class OccurrenceRow(SQLModel, table=True):
     __tablename__ = "occurrence"
     __table_args__ = (
         UniqueConstraint(
-            "airflow", "dag_id", "run_id", "task_id", "map_index", "try_number", name="occurrence_identity"
+            "airflow",
+            "dag_id",
+            "run_id",
+            "task_id",
+            "map_index",
+            "try_number",
+            "kind",
+            name="occurrence_identity",
         ),
         Index("occurrence_status", "status", "check_at"),
     )
 
     id: int | None = _id()
+    kind: str = Field(default="failure", sa_type=String(16))
     airflow: str = Field(sa_type=String(200))
     dag_id: str = Field(sa_type=String(250))
     run_id: str = Field(sa_type=String(250))
-    task_id: str = Field(sa_type=String(250))
+    task_id: str = Field(sa_type=String(1000))
     map_index: int = -1
     try_number: int = 1
     door: str = Field(sa_type=String(16))
@@ -148,7 +157,7 @@ class ActionRow(SQLModel, table=True):
     key: str = Field(sa_type=String(100))
     name: str = Field(sa_type=String(64))
     dag_id: str = Field(sa_type=String(250))
-    task_id: str = Field(sa_type=String(250))
+    task_id: str = Field(sa_type=String(1000))
     target: JsonValue = _json()
     args: JsonValue = _json()
     step: str = Field(sa_type=String(16))
@@ -203,6 +212,6 @@ class SettingRow(SQLModel, table=True):
 
     __tablename__ = "setting"
 
-    key: str = Field(sa_column=Column(String(64), primary_key=True))
+    key: str = Field(sa_column=Column(String(300), primary_key=True))
     value: JsonValue = _json()
     updated_at: datetime = _time(nullable=False)

@@ -84,6 +84,11 @@ class MemoryAirflow(MemoryWorld):
         changed = (one for one in self._all() if one.updated and one.updated >= since)
         return translate.oldest_first(changed)[:limit]
 
+    async def waiting_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
+        self._reading("waiting_tasks")
+        waiting = (one for one in self._all() if one.state in {"scheduled", "queued"})
+        return translate.oldest_first(waiting)[:limit]
+
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:
         self._reading("log")
         row = self._runs.get((task.dag_id, task.run_id))
@@ -145,6 +150,10 @@ class MemoryAirflow(MemoryWorld):
         extra = fields.get("extra")
         shown = masked_text(extra, "") if isinstance(extra, str) and extra else extra
         return translate.connection({**fields, "connection_id": conn_id, "extra": shown})
+
+    async def connections(self) -> tuple[Connection, ...]:
+        self._reading("connections")
+        return tuple([await self.connection(conn_id) for conn_id in sorted(self._connections)])
 
     async def pool(self, name: str) -> Pool:
         self._reading("pool")

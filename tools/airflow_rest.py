@@ -36,6 +36,7 @@ from tools.airflow_http import AirflowHttp, Call, Query
 from tools.redaction import redact, redact_json
 
 PAGE = 100  # Airflow's own maximum unless configured
+MOST_CONNECTIONS = 1000
 LOG_PAGES = 100
 
 RUN = "/dags/{dag_id}/dagRuns/{run_id}"
@@ -140,6 +141,11 @@ class AirflowRest:
         found = await self._pages(_get("updates", ALL_TASKS, query=query), limit=limit)
         return translate.oldest_first(found)
 
+    async def waiting_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
+        query = [("state", "scheduled"), ("state", "queued"), ("order_by", "id")]
+        found = await self._pages(_get("waiting tasks", ALL_TASKS, query=query), limit=limit)
+        return translate.oldest_first(found)
+
     async def _pages(self, call: Call, *, limit: int = 10_000) -> tuple[TaskSnapshot, ...]:
         """Task instances over as many pages as it takes, by cursor: none is seen twice or missed."""
         found: list[TaskSnapshot] = []
@@ -204,6 +210,17 @@ class AirflowRest:
     async def connection(self, conn_id: str) -> Connection:
         call = _get(f"connection {conn_id!r}", "/connections/{conn_id}", {"conn_id": conn_id})
         return await self._ask(call, translate.connection)
+
+    async def connections(self) -> tuple[Connection, ...]:
+        found: list[Connection] = []
+        while len(found) < MOST_CONNECTIONS:
+            query = [("limit", str(PAGE)), ("offset", str(len(found))), ("order_by", "conn_id")]
+            call = _get("connections", "/connections", query=query)
+            page = await self._ask(call, translate.listed("connections", translate.connection))
+            found.extend(page)
+            if len(page) < PAGE:
+                break
+        return tuple(found)
 
     async def pool(self, name: str) -> Pool:
         return await self._ask(_get(f"pool {name!r}", "/pools/{name}", {"name": name}), translate.pool)

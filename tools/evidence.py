@@ -8,7 +8,6 @@ to have recovered weighs little.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,40 +16,15 @@ from pydantic import JsonValue
 
 from graph.domain import TaskLog
 from tools.evidence_lines import LogLine, clean, excerpt
+from tools.evidence_marks import Glance, Mark
 from tools.evidence_traces import Chain, Frame, Raised, find_chains
 
 Kind = Literal["exception", "line", "end"]
 NEAR_LINES = 15
 QUOTED = 4_000  # characters of a line
 
-_ERRORISH = re.compile(
-    r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot|can't|could not|not found"
-    r"|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|unauthori[sz]ed|panic|expired"
-    r"|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't|un(bound|defined)|not defined|is required|not (provided|set|available|supported|allowed)|[45]\d\d)\b|Error\b|Exception\b|_(ERROR|EXCEPTION)\b"
-)
-_RETRYING = re.compile(
-    r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again|falling back"
-    r"|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
-)
-_SUCCESS = re.compile(
-    r"(?i)\b(succeeded|success(ful|fully)?|recovered|reconnected|re-?established|connected|resumed|healthy again"
-    r"|back online|completed|acquired|restored)\b|\bHTTP/\d\.\d\"? 2\d\d|\bok$"
-)
-_NOT_SUCCESS = re.compile(r"(?i)\b(not|un|dis|never|without|0)[ -]?(success|connect|complet|recover|acquir)")
-_END = re.compile(
-    r"Task failed with exception|Marking task as (FAILED|UP_FOR_RETRY)|Command exited with return code [1-9-]"
-    r"|returned a non-zero exit code|Failed to execute (job|task)|Task exited|Process (terminated|exited)"
-    r"|Task killed|Server indicated the task|Dag not found during start up|Task exited with return code"
-    r"|received SIGTERM|State of this instance has been externally set"
-)
-_NOISE = re.compile(
-    r"^(::(end)?group::|/opt/airflow/logs|DAG bundles loaded|Filling up the DagBag|Worker startup parse|Done\. Returned"
-    r"|Tmp dir root location|Running command: |Pre Execute|Post Execute|Exporting env vars|AIRFLOW_CTX_"
-    r"|Started process|Running <TaskInstance|Dependencies all met|Starting attempt|Executing <Task|-+$"
-    r"|\*\*\* |Log message source details|If you want to see|Retrieving connection|Task instance is in running state"
-    r"|\s*Previous state of the Task|Current task name|Dag name|Rendering template|Using connection ID|Traceback \(most)"
-)
-_CHILD_START = re.compile(r"^(Output:|Running command: |\[base\] |Running statement|Running <)")
+QUIET_LINES = 80  #: plain lines further than this from the end are not evidence
+_GLANCE = Glance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +67,14 @@ class Evidence:
                     return frame
         return None
 
+    @property
+    def around(self) -> list[int]:
+        """Where the failure stands: the innermost exception's line, and the last thing said before it."""
+        header = self.chain.raised[-1].line if self.chain else 0
+        begin = self.chain.first if self.chain else self.end + 1
+        said = next((x.number for x in reversed(self.order) if x.number < begin and _says(x)), 0)
+        return [number for number in (header, said) if number in self.lines]
+
     def printed(self, number: int) -> str:
         """The line as printed."""
         line = self.lines.get(number)
@@ -133,7 +115,7 @@ def _inherit(lines: list[LogLine]) -> list[LogLine]:
 def _end_of(lines: Sequence[LogLine], chains: Sequence[Chain]) -> int:
     """The line at which the task is known to have failed; the last line when the log just stops."""
     for line in reversed(lines):
-        if _END.search(line.text[:200]):
+        if Mark.END in _marks(line):
             return line.number
     if chains:
         return chains[-1].last
@@ -179,7 +161,7 @@ def _chain_pieces(chain: Chain, final: bool, lines: Sequence[LogLine], started: 
 def _went_on(lines: Sequence[LogLine], after: int) -> bool:
     """Plain progress follows for a while: whatever was raised did not end the task."""
     following = [line for line in lines if line.number > after and line.level in ("info", "")]
-    return sum(1 for line in following if line.prefixed and not _NOISE.match(line.text)) > 12
+    return sum(1 for line in following if line.prefixed and Mark.NOISE not in _marks(line)) > 12
 
 
 def lines_are_child(lines: Sequence[LogLine], raised: Raised) -> bool:
@@ -195,63 +177,57 @@ def _recovers(lines: Sequence[LogLine], after: int) -> bool:
     return any(_is_success(line) for line in following)
 
 
+def _marks(line: LogLine) -> frozenset[int]:
+    return _GLANCE.at(line.text)
+
+
 def _is_success(line: LogLine) -> bool:
-    text = line.text[:300]
-    return (
-        line.level in ("info", "debug", "")
-        and _SUCCESS.search(text) is not None
-        and _NOT_SUCCESS.search(text) is None
-        and _ERRORISH.search(text) is None
-    )
+    return _plain(line) and _went_well(_marks(line))
 
 
 def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
     """Single lines, weighed by level, by distance to the end, and by whether things went well after."""
-    successes = [line.number for line in lines if _is_success(line)]
-    last_success = max((n for n in successes if n < evidence.end), default=0)
-    last_progress = max(
-        (line.number for line in lines if line.number < evidence.end and _is_progress(line)), default=0
-    )
+    marks = [_marks(line) for line in lines]
+    last_success = last_progress = 0
+    end_position = len(lines)
+    for position, line in enumerate(lines):
+        if line.number > evidence.end:
+            end_position = position - 1
+            break
+        if line.number < evidence.end and _plain(line):
+            last_success = line.number if _went_well(marks[position]) else last_success
+            last_progress = line.number if line.text.strip() and not marks[position] else last_progress
     started = _started(lines)
     pieces = []
-    order = {line.number: position for position, line in enumerate(lines)}
-    end_position = max((p for n, p in order.items() if n <= evidence.end), default=len(lines))
-    for position, line in enumerate(lines):
-        text = line.text
-        if not text.strip() or _NOISE.match(text):
-            continue
-        text = _json_text(text)
-        weight = _line_weight(line, text)
+    for position, (line, mark) in enumerate(zip(lines, marks, strict=True)):
         distance = end_position - position
-        if 0 <= distance <= NEAR_LINES:
-            weight += 0.1
-        elif distance > 300:
-            weight -= 0.1
-        retried = _RETRYING.search(text) is not None
-        if line.number < last_success and (line.level == "warning" or retried):
+        if (
+            Mark.NOISE in mark
+            or not line.text.strip()
+            or (not mark and _plain(line) and distance > QUIET_LINES)
+        ):
+            continue
+        weight = _line_weight(line, Mark.ERRORISH in mark)
+        weight += 0.1 if 0 <= distance <= NEAR_LINES else -0.1 if distance > 300 else 0.0
+        if line.number < last_success and (line.level == "warning" or Mark.RETRYING in mark):
             weight *= 0.35
-        elif retried and line.number < last_progress:
+        elif Mark.RETRYING in mark and line.number < last_progress:
             weight *= 0.4
         if line.number < started:
             weight *= 0.25
-        kind: Kind = "end" if _END.search(text[:200]) else "line"
-        pieces.append(
-            Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=0 <= distance <= NEAR_LINES)
-        )
+        kind: Kind = "end" if Mark.END in mark else "line"
+        near = 0 <= distance <= NEAR_LINES
+        text = _json_text(line.text)
+        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=near))
     return pieces
 
 
-def _is_progress(line: LogLine) -> bool:
-    """A plain line of work going on."""
-    text = line.text[:300]
-    return bool(
-        line.level in ("info", "")
-        and text.strip()
-        and not _NOISE.match(text)
-        and not _END.search(text)
-        and not _ERRORISH.search(text)
-        and not _RETRYING.search(text)
-    )
+def _plain(line: LogLine) -> bool:
+    return line.level in ("info", "debug", "")
+
+
+def _went_well(marks: frozenset[int]) -> bool:
+    return Mark.SUCCESS in marks and Mark.NOT_SUCCESS not in marks and Mark.ERRORISH not in marks
 
 
 def _started(lines: Sequence[LogLine]) -> int:
@@ -271,8 +247,12 @@ def _started(lines: Sequence[LogLine]) -> int:
     return begin
 
 
-def _line_weight(line: LogLine, text: str) -> float:
-    errorish = _ERRORISH.search(text[:1_000]) is not None
+def _says(line: LogLine) -> bool:
+    """More than Airflow's own frame around the work."""
+    return bool(line.text.strip()) and Mark.NOISE not in _marks(line) and "Task failed with" not in line.text
+
+
+def _line_weight(line: LogLine, errorish: bool) -> float:
     if line.level == "error":
         return 0.85
     if line.level == "warning":

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import re2
 
-WHOLE = 400_000  # characters; shorter logs are read in full
-TAIL_LINES = 600
+WHOLE = 64_000  # characters; shorter logs are read in full
+TAIL_LINES = 400
 HOT_LINES = 2_500  # error-looking lines kept from a long log, the newest
 HEAD_LINES = 40
 LINE_CHARS = 4_000  # of an endless line, head and tail are kept
@@ -18,9 +18,10 @@ CHUNK = 1 << 20  # bytes
 
 _HOT = (
     r"(?i)error|exception|fail|fatal|denied|refus|timed? ?out|unable|cannot|could not|can't|not found|no such"
-    r"|invalid|killed|exceed|missing|unavailable|abort|reject|forbidden|unauthori|traceback|caused by|critical"
-    r"|warn|expired|too many|limit|quota|lock|conflict|violat|mismatch|unknown|exit|signal|retr|panic|evict"
-    r"|preempt|oom|memory|no space|disk|reset by|closed|lost|status|does not|doesn't|http|certificate"
+    r"|invalid|killed|exceed|missing|unavailable|abort|reject|forbidden|unauthori|traceback|caused by"
+    r"|critical|warn|expired|too many|limit|quota|lock|conflict|violat|mismatch|unknown|exit|signal|retr"
+    r"|panic|evict|preempt|oom|memory|no space|disk|reset by|closed|lost|status|does not|doesn't|http|certificate"
+    r"|  file \"|^ +at |^\tat |::(?:end)?group"
 )
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
@@ -43,7 +44,7 @@ _LEVELS = {
     "EMERG": "error",
 }
 _LEVEL = r"(TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|SEVERE|CRITICAL|FATAL|PANIC)"
-# Airflow 3: [2026-01-01T00:00:00.1Z] INFO - …; 2.x: [2024-01-01, 00:00:00 UTC] {file.py:1} INFO - …; 1.10 likewise.
+# Airflow 3: [2026-01-01T00:00:00Z] INFO - …; 2.x and 1.10: [2024-01-01, 00:00:00 UTC] {file.py:1} INFO - …
 _AIRFLOW = re.compile(
     r"^\[\d{4}-\d\d-\d\d[T, ]+\d\d:\d\d:\d\d[^\]]{0,40}\]\s*"
     r"(?:\{+[^}]*\}+\s*)?(?:\[[^\]]*\]\s*)?(?:" + _LEVEL + r"\s*)?(?:-|:)?\s?"

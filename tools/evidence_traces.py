@@ -131,7 +131,7 @@ def find_chains(lines: Sequence[LogLine]) -> list[Chain]:
 
 
 def _python_chain(lines: Sequence[LogLine], index: int) -> tuple[Chain, int]:
-    """Consecutive tracebacks. With separators the innermost stands first; Airflow 3 prints the outermost first."""
+    """Consecutive tracebacks: with separators innermost first, as Airflow 3 prints them outermost first."""
     found: list[Raised] = []
     separated = False
     while index < len(lines) and _TRACEBACK.match(lines[index].text):
@@ -193,11 +193,10 @@ def _message(lines: Sequence[LogLine], index: int, first: str) -> tuple[str, int
         line = lines[index]
         if line.prefixed != in_child or _TRACEBACK.match(line.text) or _SEPARATOR.match(line.text):
             break
-        if _END_OF_MESSAGE.match(line.text) or (
-            in_child and (line.raw != line.text) and line.level == "info"
-        ):
-            if not line.text.startswith(("[SQL: ", "(Background")) or in_child:
-                break
+        sql = line.text.startswith(("[SQL: ", "(Background")) and not in_child
+        noted = in_child and line.raw != line.text and line.level == "info"
+        if not sql and (noted or _END_OF_MESSAGE.match(line.text)):
+            break
         parts.append(line.text)
         index += 1
     return "\n".join(parts).strip()[:MESSAGE_CHARS], index

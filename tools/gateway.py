@@ -65,6 +65,9 @@ class AirflowGateway(Protocol):
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
         """Task instances that changed at or after `since`, oldest first, over all DAGs, in one request."""
 
+    async def waiting_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
+        """Task instances that are scheduled or queued and have not started, over all DAGs."""
+
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:
         """One try's log, whole. Empty text when Airflow has none."""
 
@@ -85,6 +88,9 @@ class AirflowGateway(Protocol):
 
     async def connection(self, conn_id: str) -> Connection:
         """A Connection; never its password."""
+
+    async def connections(self) -> tuple[Connection, ...]:
+        """All Connections (1,000 at most); never a password."""
 
     async def pool(self, name: str) -> Pool:
         """A pool and how full it is."""

@@ -22,6 +22,7 @@ class World(DomainType):
     """What verification looks at: the run's tasks, their reports, and the row counts of good runs before."""
 
     task: TaskSnapshot
+    batch: tuple[TaskSnapshot, ...] = ()  #: the other map indexes that the fix ran again
     run_state: str = ""
     downstream: tuple[TaskSnapshot, ...] = ()
     reports: dict[str, DataReport] = Field(default_factory=dict)
@@ -41,15 +42,16 @@ def downstream_of(task_id: str, tasks: Sequence[TaskInfo]) -> frozenset[str]:
     return frozenset(found)
 
 
-async def look(airflow: AirflowGateway, task: TaskRef) -> World:
+async def look(airflow: AirflowGateway, task: TaskRef, others: Sequence[TaskRef] = ()) -> World:
     """Read the run; the data only when the run's tasks have come to rest and succeeded."""
     now, tasks, infos = await asyncio.gather(
         airflow.task(task), airflow.run_tasks(task.dag_id, task.run_id), airflow.dag_tasks(task.dag_id)
     )
     after = downstream_of(task.task_id, infos)
     downstream = tuple(one for one in tasks if one.task.task_id in after)
-    world = World(task=now, downstream=downstream)
-    if now.state != "success" or not all(one.final for one in downstream):
+    batch = tuple(one for one in tasks if one.task in others and one.task != task)
+    world = World(task=now, downstream=downstream, batch=batch)
+    if now.state != "success" or not all(one.final for one in (*downstream, *batch)):
         return world
     run = await airflow.run(task.dag_id, task.run_id)
     reports: dict[str, DataReport] = {}
@@ -84,8 +86,12 @@ def judge(world: World, *, try_before: int, changed_settings: bool) -> Verificat
         return Verification(outcome=None, checks=tuple(checks))
     if task.state != "success":
         return Verification(outcome=Outcome.NOT_HEALED, checks=tuple(checks))
-    if not all(one.final for one in world.downstream):
+    if not all(one.final for one in (*world.batch, *world.downstream)):
         return Verification(outcome=None, checks=tuple(checks))
+    if failed := sum(one.state != "success" for one in world.batch):
+        words = f"{failed} of {len(world.batch) + 1} map indexes did not succeed"
+        checks.append(Check(name="batch", ok=False, detail=words))
+        return Verification(outcome=Outcome.NOT_HEALED, checks=tuple(checks))
     checks.append(_downstream_check(world.downstream))
     data = [check for name in sorted(world.reports) for check in _data_checks(name, world)]
     checks += data

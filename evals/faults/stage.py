@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from evals.faults.sandbox import Sandbox, free_port, open_sandbox
 from evals.faults.world import FEED, PIPELINE, Layout, World, open_world
@@ -24,6 +25,7 @@ from server.settings import Settings, load_settings
 
 WATCH = timedelta(seconds=20)  # recurrence is watched so long; a day in production
 POLL = timedelta(seconds=2)
+STUCK = timedelta(seconds=20)  # ten minutes in production
 START_POLL = 0.05  # seconds
 
 
@@ -56,7 +58,7 @@ class QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, *, port: int) -> AsyncIterator[None]:
+async def serving(app: ASGIApp, *, port: int) -> AsyncIterator[None]:
     """Serve an app in this process until the block is left."""
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, ws="none")
     config.timeout_graceful_shutdown = 2
@@ -86,6 +88,7 @@ def stage_settings(layout: Layout, sandbox: Sandbox, *, port: int, secret: str) 
         environment="demo",
         watch_window=WATCH,
         poll_interval=POLL,
+        stuck_after=STUCK,
         database_url=f"sqlite:///{layout.root / 'airmedic.db'}",
         webhook_secret=secret,
         log_file=layout.root / "logs" / "pipeline.log",

@@ -17,7 +17,8 @@ from server.settings import load_settings
 from tests.factories import Clock, make_diagnosis
 from tools.airflow_memory import MemoryAirflow
 from tools.airflow_memory_state import TaskSpec, Try
-from tools.diagnosis import Case
+from tools.diagnosis import Case, Diagnostician
+from tools.memory import Remembering
 
 REPORT: dict[str, JsonValue] = {
     "airmedic_report": {"rows_in": 10, "rows_out": 10, "rows_expected": 10, "satisfied": True}
@@ -40,6 +41,16 @@ class ScriptedDiagnostician:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
+class Later:
+    """A diagnostician that is put in place once the store is open."""
+
+    def __init__(self, knowledge: Diagnostician) -> None:
+        self.knowledge = knowledge
+
+    async def diagnose(self, case: Case) -> Diagnosis:
+        return await self.knowledge.diagnose(case)
+
+
 class Ward:
     """A service on the twin, driven by hand and by a clock that moves when told."""
 
@@ -54,8 +65,11 @@ class Ward:
 
     async def report(self, task: TaskRef = TASK, *, try_number: int = 1) -> None:
         """The listener tells of a failure, and Airmedic does what it can at once."""
+        await self.tell(task, try_number=try_number)
+
+    async def tell(self, task: TaskRef, *, try_number: int = 1, error: str = "refused") -> None:
         failure = FailureId(airflow="default", task=task, try_number=try_number)
-        await self.service.store.accept([failure], door=Door.LISTENER)
+        await self.service.store.accept([failure], door=Door.LISTENER, error=error)
         await self.go_on()
 
     async def go_on(self) -> None:
@@ -111,6 +125,7 @@ async def open_ward(
     clock: Clock,
     *answers: Diagnosis,
     database_url: str | None = None,
+    memory: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Ward]:
     """Healing on, nothing in the background."""
@@ -124,13 +139,15 @@ async def open_ward(
         **settings,
     }
     doctor = ScriptedDiagnostician(*answers)
+    later = Later(doctor)
     async with open_service(
         load_settings({}, **given),
         airflow=airflow,
-        diagnostician=doctor,
+        diagnostician=later if memory else doctor,
         notifier=SilentNotifier(),
         clock=clock,
         sleep=clock.sleep,
         background=False,
     ) as service:
+        later.knowledge = Remembering(doctor, service.store)
         yield Ward(service, airflow, clock, doctor)

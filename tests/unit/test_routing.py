@@ -76,6 +76,7 @@ def test_after_fix(state: HealState, node: str) -> None:
     ("state", "node"),
     [
         pytest.param({"applied": True}, "verify", id="still moving"),
+        pytest.param({"stale": "more map indexes failed"}, "monitor", id="what was left over"),
         pytest.param({"applied": True, "undo": True}, "fix", id="did not help"),
         pytest.param({"outcome": Outcome.HEALED}, "__end__", id="healed"),
     ],

@@ -1,4 +1,4 @@
-"""Names causes from general knowledge of the software that pipelines run on. The knowledge is the YAML here."""
+"""Names causes from general knowledge of what pipelines run on. The knowledge is the YAML here."""
 
 from tools.knowledge.engine import KnowledgeBase, KnowledgeDiagnostician
 

@@ -124,15 +124,9 @@ class KnowledgeBase:
     def _unknown(
         self, case: Case, evidence: Evidence, candidates: list[Candidate], confidence: float
     ) -> Diagnosis:
-        shown = [
-            EvidenceLine(line=h.piece.line, text=evidence.printed(h.piece.line))
-            for c in candidates[:1]
-            for h in c.hits[:1]
-            if h.piece.line in evidence.lines
-        ]
-        if not shown and evidence.order:
-            last = next((line for line in reversed(evidence.order) if line.text.strip()), evidence.order[-1])
-            shown = [EvidenceLine(line=last.number, text=evidence.printed(last.number))]
+        hints = [h.piece.line for c in candidates[:1] for h in c.hits[:1] if h.piece.line in evidence.lines]
+        numbers = dict.fromkeys([*evidence.around, *hints])
+        shown = [EvidenceLine(line=n, text=evidence.printed(n)) for n in numbers]
         error = evidence.chain.raised[-1].header if evidence.chain else (shown[0].text if shown else "")
         return Diagnosis(
             root_cause=RootCause.UNKNOWN,
@@ -153,6 +147,8 @@ class KnowledgeBase:
             for number in self._lines_of(evidence, hit):
                 if number in evidence.lines and number not in shown and len(shown) < SHOWN_LINES:
                     shown[number] = EvidenceLine(line=number, text=evidence.printed(number))
+        for number in evidence.around:
+            shown.setdefault(number, EvidenceLine(line=number, text=evidence.printed(number)))
         return list(shown.values())
 
     def _lines_of(self, evidence: Evidence, hit: Hit) -> list[int]:

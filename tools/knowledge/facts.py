@@ -28,7 +28,8 @@ _CONN = re.compile(
     r"(?i)conn(?:ection)?[_ ]id[ =:]*[`'\"]([\w.-]+)[`'\"]|CONNECTION_NOT_FOUND[^\n]*?'conn_id': '([\w.-]+)'"
 )
 _VARIABLE = re.compile(
-    r"(?i)\bVariable (?:with key )?['\"`]?([\w.-]+)['\"`]? (?:does not exist|not found)|VARIABLE_NOT_FOUND[^\n]*?'key': '([\w.-]+)'"
+    r"(?i)\bVariable (?:with key )?['\"`]?([\w.-]+)['\"`]? (?:does not exist|not found)"
+    r"|VARIABLE_NOT_FOUND[^\n]*?'key': '([\w.-]+)'"
 )
 MAX_WAIT = 24 * 3600.0  # seconds
 

@@ -1,4 +1,4 @@
-"""Several signals, one order of causes: a specific cause beats a wrapper, the innermost beats the outermost."""
+"""Several signals, one order of causes: specific beats wrapper, innermost beats outermost."""
 
 from __future__ import annotations
 

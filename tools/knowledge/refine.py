@@ -1,4 +1,4 @@
-"""What Airflow knows beyond the log moves the answer: history, versions, upstream, pool, the data's own report."""
+"""What Airflow knows beyond the log moves the answer: history, versions, upstream, pool, data reports."""
 
 from __future__ import annotations
 

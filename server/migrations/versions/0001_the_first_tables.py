@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=100), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("dag_id", sa.String(length=250), nullable=False),
-        sa.Column("task_id", sa.String(length=250), nullable=False),
+        sa.Column("task_id", sa.String(length=1000), nullable=False),
         sa.Column("target", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("args", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("step", sa.String(length=16), nullable=False),
@@ -91,10 +91,11 @@ def upgrade() -> None:
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
         sa.Column("open_key", sa.String(length=64), nullable=True),
+        sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("airflow", sa.String(length=200), nullable=False),
         sa.Column("dag_id", sa.String(length=250), nullable=False),
         sa.Column("run_id", sa.String(length=250), nullable=False),
-        sa.Column("task_id", sa.String(length=250), nullable=False),
+        sa.Column("task_id", sa.String(length=1000), nullable=False),
         sa.Column("map_index", sa.Integer(), nullable=False),
         sa.Column("try_number", sa.Integer(), nullable=False),
         sa.Column("operator", sa.String(length=250), nullable=False),
@@ -146,10 +147,11 @@ def upgrade() -> None:
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
+        sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("airflow", sa.String(length=200), nullable=False),
         sa.Column("dag_id", sa.String(length=250), nullable=False),
         sa.Column("run_id", sa.String(length=250), nullable=False),
-        sa.Column("task_id", sa.String(length=250), nullable=False),
+        sa.Column("task_id", sa.String(length=1000), nullable=False),
         sa.Column("map_index", sa.Integer(), nullable=False),
         sa.Column("try_number", sa.Integer(), nullable=False),
         sa.Column("door", sa.String(length=16), nullable=False),
@@ -162,7 +164,14 @@ def upgrade() -> None:
         sa.Column("incident_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint(
-            "airflow", "dag_id", "run_id", "task_id", "map_index", "try_number", name="occurrence_identity"
+            "airflow",
+            "dag_id",
+            "run_id",
+            "task_id",
+            "map_index",
+            "try_number",
+            "kind",
+            name="occurrence_identity",
         ),
     )
     with op.batch_alter_table("occurrence", schema=None) as batch_op:
@@ -171,7 +180,7 @@ def upgrade() -> None:
 
     op.create_table(
         "setting",
-        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=300), nullable=False),
         sa.Column("value", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("updated_at", server.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("key"),

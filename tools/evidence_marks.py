@@ -1,0 +1,71 @@
+"""What a line looks like at a glance: an error, a retry, a success, an end. One linear pass answers all."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import re2
+
+GLANCE = 1_000  # characters of a line
+
+
+class Mark(IntEnum):
+    """A trait of a line."""
+
+    ERRORISH = 0  #: speaks of something wrong
+    RETRYING = 1  #: something is tried again or passed over
+    SUCCESS = 2
+    NOT_SUCCESS = 3  #: the word success in a negation
+    END = 4  #: the way Airflow tells that the task ended badly
+    NOISE = 5  #: Airflow's own frame around the work
+
+
+_TRAITS = {
+    Mark.ERRORISH: (
+        r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot"
+        r"|can't|could not"
+        r"|not found|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|panic"
+        r"|expired|unauthori[sz]ed|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't"
+        r"|un(bound|defined)|not (defined|provided|set|available|supported|allowed)|is required|[45]\d\d)\b"
+        r"|(?-i:Error\b|Exception\b|_(ERROR|EXCEPTION)\b)"
+    ),
+    Mark.RETRYING: (
+        r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again"
+        r"|falling back|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
+    ),
+    Mark.SUCCESS: (
+        r"(?i)\b(succeeded|success(ful|fully)?|recovered|reconnected|re-?established|connected|resumed"
+        r"|completed|healthy again|back online|acquired|restored)\b|\bHTTP/\d\.\d\"? 2\d\d|\bok$"
+    ),
+    Mark.NOT_SUCCESS: r"(?i)\b(not|un|dis|never|without|0)[ -]?(success|connect|complet|recover|acquir)",
+    Mark.END: (
+        r"Task failed with exception|Marking task as (FAILED|UP_FOR_RETRY)"
+        r"|Command exited with return code [1-9-]|returned a non-zero exit code"
+        r"|Failed to execute (job|task)|Task exited|Process (terminated|exited)"
+        r"|Task killed|Server indicated the task|Dag not found during start up|received SIGTERM"
+        r"|State of this instance has been externally set"
+    ),
+    Mark.NOISE: (
+        r"^(::(end)?group::|\S*/logs/dag_id=|DAG bundles loaded|Filling up the DagBag|Worker startup parse"
+        r"|Done\. Returned|Tmp dir root location|Running command: |Pre Execute|Post Execute"
+        r"|Exporting env vars|AIRFLOW_CTX_|Started process|Running <TaskInstance"
+        r"|Dependencies all met|Starting attempt"
+        r"|Executing <Task|-+$|\*\*\* |Log message source details|If you want to see|Retrieving connection"
+        r"|Task instance is in running|\s*Previous state of the Task|Current task name|Dag name"
+        r"|Rendering template|Using connection ID|Traceback \(most)"
+    ),
+}
+
+
+class Glance:
+    """Finds the marks of lines, each text once."""
+
+    def __init__(self) -> None:
+        self._set = re2.Set.SearchSet()
+        for mark in Mark:
+            self._set.Add(_TRAITS[mark])
+        self._set.Compile()
+
+    def at(self, text: str) -> frozenset[int]:
+        """The marks of one text."""
+        return frozenset(self._set.Match(text[:GLANCE].encode("utf-8", "replace")) or ())
