@@ -31,6 +31,13 @@ test: setup airflow ## the whole test suite, the real-Airflow tests included
 	@$(RUN) pytest $(ARGS)
 	@cd airflow && $(UV) run --frozen --no-sync pytest -q
 
+e2e: setup airflow ## only the tests that need the real Airflow
+	@$(RUN) pytest -m integration $(ARGS)
+
+bench: setup ## throughput of log scanning and of redaction, beside their baselines
+	@$(RUN) python -m evals.benchmarks.scan
+	@$(RUN) python -m evals.benchmarks.redaction
+
 check: setup airflow ## format, lint, strict types, import layers
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .

@@ -31,11 +31,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="print what the API answere
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
-    for command in (incidents, show, approve, edit, reject, respond, close):
+    for command in (incidents, show, approve, edit, reject, respond, close, pause, resume):
         app.command()(command)
 
 
-def _call(url: str, token: str | None, doing: Callable[[ApiClient], Awaitable[Any]]) -> Any:
+def call(url: str, token: str | None, doing: Callable[[ApiClient], Awaitable[Any]]) -> Any:
     """Run one exchange with the server; an error is one sentence and exit status 1."""
     from cli.client import open_client
 
@@ -64,7 +64,7 @@ def incidents(
 ) -> None:
     """List incidents, newest first."""
     wanted = tuple(status or ())
-    page = _call(url, token, lambda client: client.incidents(statuses=wanted, dag_id=dag, limit=limit))
+    page = call(url, token, lambda client: client.incidents(statuses=wanted, dag_id=dag, limit=limit))
     if as_json:
         _print_json(page)
         return
@@ -75,7 +75,7 @@ def incidents(
 
 def show(number: Number, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> None:
     """Show one incident: what failed, why, what was decided and done, and how it went."""
-    found = _call(url, token, lambda client: client.incident(number))
+    found = call(url, token, lambda client: client.incident(number))
     if as_json:
         _print_json(found)
         return
@@ -140,15 +140,28 @@ def close(
     token: Token = None,
 ) -> None:
     """Close an incident that was escalated to people."""
-    closed = _call(url, token, lambda client: client.close(number, reason))
+    closed = call(url, token, lambda client: client.close(number, reason))
     typer.echo(f"incident {closed['id']} is closed")
+
+
+def pause(url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Kill switch: from now on nothing is written to Airflow, until `airmedic resume`."""
+    call(url, token, lambda client: client.control({"paused": True}))
+    typer.echo("paused: nothing is written to Airflow until `airmedic resume`")
+
+
+def resume(url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Take the kill switch back: policy decides again."""
+    now = call(url, token, lambda client: client.control({"paused": False}))
+    mode = "shadow mode: nothing is touched" if now["shadow"] else "healing is on"
+    typer.echo(f"resumed; {mode}")
 
 
 def _decide(
     number: int, decision: dict[str, Any], url: str, token: str | None, *, ask: str | None = None
 ) -> None:
     """Answer the question as it stands now: the answer names the version and the plan that were shown."""
-    found = _call(url, token, lambda client: client.incident(number))
+    found = call(url, token, lambda client: client.incident(number))
     question = found["question"]
     if not found["asks"] or question is None:
         typer.echo(f"airmedic: incident {number} asks nothing now; it is {found['status']}", err=True)
@@ -161,5 +174,5 @@ def _decide(
             typer.echo("nothing was decided")
             raise typer.Exit(1)
     bound = {**decision, "version": found["version"], "plan_id": question["plan_id"]}
-    _call(url, token, lambda client: client.decide(number, bound))
+    call(url, token, lambda client: client.decide(number, bound))
     typer.echo(f"incident {number}: {decision['type']} is recorded")

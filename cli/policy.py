@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from cli.incidents import DEFAULT_URL, call
+from graph.domain import Decision
 from graph.errors import PolicyInvalid, SettingsInvalid
 from tools.actions import ActionCatalogue
+from tools.policy import explain as words
 from tools.policy_file import load_policy
 from tools.policy_rules import in_words
 
@@ -39,3 +42,22 @@ def check(
         typer.echo(str(exc), err=True)
         raise typer.Exit(WRONG_POLICY) from exc
     typer.echo("\n".join(in_words(found)))
+
+
+@app.command()
+def explain(
+    incident: Annotated[int, typer.Argument(metavar="INCIDENT", min=1, help="the incident's number")],
+    url: Annotated[str, typer.Option(envvar="AIRMEDIC_URL", help="where Airmedic answers")] = DEFAULT_URL,
+    token: Annotated[
+        str | None, typer.Option(envvar=["AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN"], help="its API token")
+    ] = None,
+) -> None:
+    """Say which rule decided about an incident's plan, and why."""
+    found = call(url, token, lambda client: client.incident(incident))
+    if found["decision"] is None:
+        typer.echo(f"incident {incident}: no plan is in hand, so policy was not asked")
+        for line in found["checklist"]:
+            typer.echo(f"  - {line}")
+        return
+    typer.echo(f"incident {incident}: {found['plan']['summary'] if found['plan'] else 'no plan in hand'}")
+    typer.echo(words(Decision.model_validate(found["decision"])))

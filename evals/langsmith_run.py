@@ -77,7 +77,7 @@ def _example(name: str, case: EvalCase) -> dict[str, Any]:
     inputs: dict[str, Any] = {"id": case.id, "log": asked.log.text, "log_content": list(asked.log.content)}
     if case.task_instance is not None:
         inputs["task_instance"] = case.task_instance.model_dump(mode="json")
-    return {"id": uuid5(NAMESPACE_URL, f"{name}/{case.id}"), "inputs": inputs, "outputs": labels}
+    return {"id": uuid5(NAMESPACE_URL, f"{name}/{case.id}"), "inputs": inputs, "reference_outputs": labels}
 
 
 def _labelled(inputs: dict[str, Any], reference_outputs: dict[str, Any]) -> EvalCase:

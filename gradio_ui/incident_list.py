@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from graph.domain import Status
 from gradio_ui.markup import Html, badge, el, empty, join, moment, text
 from gradio_ui.wording import SEVERITY, plain, standing, wanted
+from graph.domain import Status
 from server.schemas import IncidentOut, IncidentPage
 
 OPEN = tuple(status for status in Status if status is not Status.CLOSED)
@@ -22,9 +20,7 @@ def incident_list(page: IncidentPage, *, selected: int | None, shown: str) -> Ht
     if not page.items:
         return _nothing(shown)
     rows = sorted(page.items, key=_rank)
-    more = (
-        el("p", f"The newest {len(rows)} are shown.", cls="am-more") if page.next is not None else None
-    )
+    more = el("p", f"The newest {len(rows)} are shown.", cls="am-more") if page.next is not None else None
     return join([el("ul", *(_row(one, selected) for one in rows), cls="am-list"), more or Html("")])
 
 
@@ -75,8 +71,3 @@ def _nothing(shown: str) -> Html:
         "A failure shows up here seconds after Airflow reports it. ",
         "`airmedic doctor` checks that Airflow can reach this server.",
     )
-
-
-def signature(incidents: Sequence[IncidentOut]) -> str:
-    """Changes when the list would look different."""
-    return ",".join(f"{one.id}:{one.version}:{one.updated_at.timestamp()}" for one in incidents)

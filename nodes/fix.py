@@ -82,7 +82,10 @@ async def _grown(plan: FixPlan, state: HealState, deps: Deps) -> bool:
 
 
 def _withheld(decision: Decision) -> HealState:
-    why = f"withheld by {decision.rule}: {'; '.join(decision.reasons)}"
+    if decision.shadow:
+        why = "shadow mode was switched on before the fix began; nothing was touched"
+    else:
+        why = f"withheld by {decision.rule}: {'; '.join(decision.reasons)}"
     return {"decision": decision, "plan": None, "asked": False, "stale": "", "reason": why}
 
 

@@ -12,7 +12,7 @@ from server.access import answered_hosts, check_exposure, operator
 from server.limits import Envelope, Gate
 from server.problems import Problem, add_problem_handlers, documented
 from server.pulse import Pulse
-from server.routes import decisions, health, incidents, overview, webhook
+from server.routes import control, decisions, health, incidents, overview, webhook
 from server.service import Service, open_service
 from server.settings import Settings
 
@@ -41,7 +41,7 @@ def create_app(settings: Settings, *, service_factory: ServiceFactory = open_ser
         responses={500: {"model": Problem, **documented(500)[500]}},
     )
     api = APIRouter(prefix="/api", dependencies=[Depends(operator)])
-    for part in (overview.router, incidents.router, decisions.router):
+    for part in (overview.router, incidents.router, decisions.router, control.router):
         api.include_router(part)
     for router in (webhook.router, api, health.router):
         app.include_router(router)

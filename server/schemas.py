@@ -207,6 +207,7 @@ class StatusOut(AnswerBody):
     airflow_id: str
     environment: str
     healing: str = Field(description="shadow: decides and records, touches nothing")
+    paused: bool = False  #: the kill switch is on: nothing is written
     policy: str = Field(description="digest of the policy in force")
     airflow: AirflowOut
     incidents: dict[Status, int] = Field(description="how many stand where")
@@ -236,3 +237,18 @@ class AliveOut(AnswerBody):
     """The process is alive."""
 
     status: str = "alive"
+
+
+class ControlIn(BodyType):
+    """The switches to set; what is not named stays as it is."""
+
+    paused: bool | None = None  #: the kill switch: nothing is written to Airflow
+    shadow: bool | None = None  #: decide and record, touch nothing
+
+
+class ControlOut(AnswerBody):
+    """The switches in force."""
+
+    paused: bool
+    shadow: bool
+    by: str | None = None  #: who set them last; None while the settings alone decide

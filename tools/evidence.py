@@ -8,6 +8,7 @@ to have recovered weighs little.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -23,8 +24,12 @@ Kind = Literal["exception", "line", "end"]
 NEAR_LINES = 15
 QUOTED = 4_000  # characters of a line
 
+CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 80  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
+_WRAPPER = re.compile(
+    r"non-zero exit (?:code|status)|exit(?:ed)?(?: with)? (?:code|status)|returned a failure|container failed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,9 @@ def read(log: TaskLog) -> Evidence:
     final = _final_chain(chains, evidence.end, lines)
     evidence.chain = final
     started = _started(lines)
+    inner = _of_child([c for c in chains if c.last > started], final)
     for chain in chains:
-        evidence.pieces += _chain_pieces(chain, chain is final, lines, started)
+        evidence.pieces += _chain_pieces(chain, chain is final or chain is inner, lines, started)
     inside = {n for chain in chains for r in chain.raised for n in range(r.first, r.last + 1)}
     evidence.pieces += _line_pieces([line for line in lines if line.number not in inside], evidence)
     return evidence
@@ -132,6 +138,13 @@ def _final_chain(chains: Sequence[Chain], end: int, lines: Sequence[LogLine]) ->
     if chains and (end - chains[-1].last) < 60:
         return chains[-1]
     return None
+
+
+def _of_child(chains: Sequence[Chain], final: Chain | None) -> Chain | None:
+    """The exception that a failed child process printed last: it, not the wrapper, is the failure."""
+    if final is None or not _WRAPPER.search(final.raised[-1].message):
+        return None
+    return next((c for c in reversed(chains) if 0 < final.first - c.last <= CHILD_LINES), None)
 
 
 def _chain_pieces(chain: Chain, final: bool, lines: Sequence[LogLine], started: int) -> list[Piece]:

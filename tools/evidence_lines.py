@@ -20,7 +20,8 @@ _HOT = (
     r"(?i)error|exception|fail|fatal|denied|refus|timed? ?out|unable|cannot|could not|can't|not found|no such"
     r"|invalid|killed|exceed|missing|unavailable|abort|reject|forbidden|unauthori|traceback|caused by"
     r"|critical|warn|expired|too many|limit|quota|lock|conflict|violat|mismatch|unknown|exit|signal|retr"
-    r"|panic|evict|preempt|oom|memory|no space|disk|reset by|closed|lost|status|does not|doesn't|http|certificate"
+    r"|panic|evict|preempt|oom|memory|no space|disk|reset by|closed|lost|status|does not|doesn't"
+    r"|http|certificate"
     r"|  file \"|^ +at |^\tat |::(?:end)?group"
 )
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")

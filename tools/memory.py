@@ -39,7 +39,7 @@ class Remembering:
     """A `Diagnostician`: memory first, then knowledge, then the model when there is one.
 
     The signature needs the error that knowledge found in the log, so knowledge reads the log in any case;
-    what memory saves is the doubt, and the call of the model. The evidence shown is always of the present log.
+    what memory saves is the doubt, and the call of the model. The evidence is always the present log's.
     """
 
     def __init__(

@@ -6,8 +6,9 @@ Not Airmedic's gateway on purpose: what judges Airmedic does not see the world t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -66,6 +67,17 @@ class AirflowAdmin:
         """The run's state."""
         return str((await self._found(f"dags/{dag_id}/dagRuns/{run_id}"))["state"])
 
+    async def clear(self, dag_id: str, run_id: str, tasks: Sequence[str]) -> None:
+        """Run tasks again, with all that comes after them, whatever their state."""
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": run_id,
+            "task_ids": list(tasks),
+            "include_downstream": True,
+        }
+        _checked(await self._client.post(f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body))
+
     async def end_active_runs(self, dag_id: str) -> None:
         """Mark what still runs as failed, so that one fault does not reach into the next."""
         listed = await self._client.get(
@@ -80,6 +92,12 @@ class AirflowAdmin:
         listed = await self._client.get(f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100})
         for run in _checked(listed).json()["dag_runs"]:
             _checked(await self._client.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
+
+    async def writes_of(self, user: str, *, since: datetime) -> list[dict[str, Any]]:
+        """What Airflow's own audit log says this user changed, oldest first."""
+        query: dict[str, Any] = {"owner": user, "after": since.isoformat(), "order_by": "id", "limit": 1000}
+        listed = _checked(await self._client.get("/api/v2/eventLogs", params=query)).json()["event_logs"]
+        return [one for one in listed if not one["event"].startswith("get_")]
 
     async def wait_import_error(self, filename: str, *, within: float) -> None:
         """Wait until a DAG file of this name is reported as broken."""

@@ -5,7 +5,6 @@ Airmedic logs in under a name of its own, so Airflow's audit log tells its write
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -28,7 +27,6 @@ MEDIC = "airmedic"  # Airmedic's name in Airflow
 WATCH = timedelta(seconds=5)
 POLL = timedelta(seconds=1)
 STUCK = timedelta(seconds=15)
-LOGIN = 10.0  # seconds until Airflow has made the password
 
 
 class Front:
@@ -122,16 +120,16 @@ async def open_ground(root: Path, *, progress: Callable[[str], None]) -> AsyncIt
                 logs=sandbox.home / "logs",
             )
         )
-        password = await _password(sandbox.home / "passwords.json")
+        password = _password(sandbox.home / "passwords.json")
         await world.prepare()
         yield Ground(layout, world, sandbox, front, port, secret, password, databases.resolve())
 
 
-async def _password(path: Path) -> str:
-    """Airflow makes the password of a user it does not know yet, and keeps it in this file."""
-    async with asyncio.timeout(LOGIN):
-        while MEDIC not in (known := json.loads(path.read_text() or "{}")):
-            await asyncio.sleep(0.2)
+def _password(path: Path) -> str:
+    """Airflow made the password of a user it did not know yet, and keeps it in this file."""
+    known = json.loads(path.read_text())
+    if MEDIC not in known:
+        raise SandboxFailed(f"Airflow made no password for {MEDIC!r}")
     return str(known[MEDIC])
 
 

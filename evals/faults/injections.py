@@ -1,383 +1,75 @@
-"""The faults themselves: how each is put into the world, what happens to it meanwhile, how it is taken out.
-
-`inject` before the run is triggered, `play` beside the run (it ends when the fault has run its course: a
-transient one lifts itself after Airflow's own tries are used up), `lift` whenever the fault must go.
-"""
+"""The faults that can be played live: how each comes, what happens to it meanwhile, how it goes."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
-from evals.faults.world import FEED, PIPELINE, PIPELINE_FILE, POOL, SOURCE, SOURCE_PATH, World
-from server.demo_source import SourceFaults
+from evals.faults import steps
+from evals.faults.steps import Injection, lasting, passing
 
-BACK_AFTER = 20.0  # seconds a source stays away after the task has failed for good
-BUSY_FOR = 15.0  # seconds of 503 after that
-RETRY_AFTER = 20  # seconds the source asks for
-LOCKED_FOR = 10.0  # seconds another writer holds the warehouse after that
-KILL_DELAY = 1.0  # seconds; by then the first batch is written and not committed
-KILL_POLL = 0.1  # seconds
-LOAD_PAUSE = 3.0  # seconds after each of the load's batches while it is to be killed
-TOO_SLOW = 11.0  # seconds per page: over the contract's limit at once
-ALWAYS_SLOW = 4.0  # seconds per page: over the limit in sum, under twice the limit
-FEW = 0.02  # of the rows
-MANY = 0.4
-TWICE = 5  # rows; within the quarantine limit of 125
-PLAY_TIMEOUT = 180.0  # seconds until Airflow's tries are used up
-
-Step = Callable[[World], Coroutine[Any, Any, None]]
-Play = Callable[[World, str], Coroutine[Any, Any, None]]
-
-BROKEN_TRANSFORM = '''\
-"""What the demo pipeline makes of a validated employee."""
-
-
-def transform(rows, departments):
-    """Spell the department out and name the currency."""
-    return [with_currency(row, departments) for row in rows]
-
-
-def with_currency(row, departments):
-    label = row["salary"] + " EUR"
-    return {**row, "department": departments[row["department"]], "salary": label}
-'''
-UNINSTALLED_TRANSFORM = '''\
-"""What the demo pipeline makes of a validated employee."""
-
-
-def transform(rows, departments):
-    """Spell the department out with the ranking library."""
-    import employees_ranking
-
-    return employees_ranking.rank(rows, departments)
-'''
-SHELL_TRANSFORM = '''\
-"""What the demo pipeline makes of a validated employee."""
-
-import subprocess
-
-
-def transform(rows, departments):
-    """Leave it to the nightly export job."""
-    subprocess.run(["sh", "-c", "exit 1"], check=True)
-    return rows
-'''
-SILENT_TRANSFORM = '''\
-"""What the demo pipeline makes of a validated employee."""
-
-import os
-
-
-def transform(rows, departments):
-    """Say nothing and leave."""
-    os._exit(1)
-'''
-UNSERIALISABLE_TRANSFORM = '''\
-"""What the demo pipeline makes of a validated employee."""
-
-from airflow.sdk import get_current_context
-
-
-def transform(rows, departments):
-    """Hand a set-like view on as XCom."""
-    get_current_context()["ti"].xcom_push(key="departments", value=departments.keys())
-    return rows
-'''
-FULL_DISK = '\nCREATE = "PRAGMA max_page_count = 2"\n'
-WRONG_SQL = ("INSERT INTO employees (", "INSERT INTO employees VALUES (")
-
-
-async def nothing(world: World) -> None:
-    """No fault."""
-
-
-async def fails_for_good(world: World, run_id: str, task_id: str) -> None:
-    """Wait until Airflow's own tries are used up."""
-    await world.wait_task(run_id, task_id, "failed", within=PLAY_TIMEOUT)
-
-
-@dataclass(frozen=True)
-class Injection:
-    """One fault: `task_id` is the task that fails, None when none should."""
-
-    inject: Step
-    lift: Step
-    play: Play
-    task_id: str | None
-    triggers: bool = True  #: False: there is no run to start, `play` does not look at its id
-
-
-def lasting(inject: Step, lift: Step, task_id: str) -> Injection:
-    """A fault that stays until somebody does something about it."""
-
-    async def play(world: World, run_id: str) -> None:
-        await fails_for_good(world, run_id, task_id)
-
-    return Injection(inject, lift, play, task_id)
-
-
-def passing(inject: Step, lift: Step, task_id: str, *, after: float) -> Injection:
-    """A fault that goes away by itself, this many seconds after the task has failed for good."""
-
-    async def play(world: World, run_id: str) -> None:
-        await fails_for_good(world, run_id, task_id)
-        await asyncio.sleep(after)
-        await lift(world)
-
-    return Injection(inject, lift, play, task_id)
-
-
-# --- the source -------------------------------------------------------------------------------------------
-
-
-async def close_source(world: World) -> None:
-    """Connections are refused."""
-    await world.source.stop()
-
-
-async def open_source(world: World) -> None:
-    """And accepted again."""
-    await world.source.start()
-
-
-def source_with(**faults: object) -> Step:
-    """The source answers, wrongly."""
-    wrong = SourceFaults.model_validate(faults)
-
-    async def inject(world: World) -> None:
-        world.source.state.faults = wrong
-
-    return inject
-
-
-async def mend_source(world: World) -> None:
-    """The source is in good health."""
-    world.source.state.faults = SourceFaults()
-
-
-async def mend_before_retry(world: World, run_id: str) -> None:
-    """The source is back before Airflow's own second try."""
-    await world.wait_task(run_id, "fetch", "up_for_retry", within=PLAY_TIMEOUT)
-    await open_source(world)
-
-
-# --- Airflow's settings -----------------------------------------------------------------------------------
-
-
-async def point_elsewhere(world: World) -> None:
-    """The Connection names a host that does not resolve."""
-    await world.airflow.put_connection(SOURCE, {"conn_type": "http", "host": "employees.invalid"})
-
-
-async def delete_connection(world: World) -> None:
-    """The Connection is gone."""
-    await world.airflow.delete("connections", SOURCE)
-
-
-async def restore_connection(world: World) -> None:
-    """The Connection leads to the source again."""
-    await world.restore_source_connection()
-
-
-async def delete_variable(world: World) -> None:
-    """The Variable that names the source's path is gone."""
-    await world.airflow.delete("variables", SOURCE_PATH)
-
-
-async def restore_settings(world: World) -> None:
-    """Variables, Connections and pool as they were."""
-    await world.restore_settings()
-
-
-async def empty_pool(world: World) -> None:
-    """The load's pool has no slots."""
-    await world.airflow.put_pool(POOL, 0)
-
-
-async def stuck_in_pool(world: World, run_id: str) -> None:
-    """The load is due and gets no slot."""
-    await world.wait_task(run_id, "load", "scheduled", within=PLAY_TIMEOUT)
-
-
-# --- the upstream DAG -------------------------------------------------------------------------------------
-
-
-async def lose_departments(world: World) -> None:
-    """The file that the feed published is gone."""
-    world.remove_departments()
-
-
-async def no_feed_run(world: World) -> None:
-    """The feed has never run."""
-    await world.airflow.delete_runs(FEED)
-    world.remove_departments()
-
-
-async def restore_departments(world: World) -> None:
-    """The feed's file is there."""
-    await world.ensure_departments()
-
-
-# --- code -------------------------------------------------------------------------------------------------
-
-
-def code(name: str, text: str) -> Step:
-    """A DAG file is replaced."""
-
-    async def inject(world: World) -> None:
-        world.break_code(name, text)
-
-    return inject
-
-
-async def break_dag_file(world: World) -> None:
-    """The pipeline's file does not parse."""
-    good = (world.layout.dags / PIPELINE_FILE).read_text()
-    world.break_code(PIPELINE_FILE, good.replace("def load() -> int:", "def load( -> int:"))
-
-
-async def import_error_known(world: World, run_id: str) -> None:
-    """Airflow has noticed the file; a run under way is left to itself."""
-    await world.wait_import_error(PIPELINE_FILE, within=PLAY_TIMEOUT)
-
-
-async def break_sql(world: World) -> None:
-    """The load's INSERT is no SQL."""
-    good = (world.layout.dags / "employees_sql.py").read_text()
-    world.break_code("employees_sql.py", good.replace(*WRONG_SQL))
-
-
-async def fill_disk(world: World) -> None:
-    """The warehouse's file may not grow: SQLite's own limit stands for the disk's."""
-    world.make_warehouse()
-    good = (world.layout.dags / "employees_sql.py").read_text()
-    world.break_code("employees_sql.py", good + FULL_DISK)
-
-
-async def restore_code(world: World) -> None:
-    """The DAGs' copy as it was."""
-    world.restore_code()
-
-
-async def empty_log(world: World, run_id: str) -> None:
-    """The transform fails and its log is lost."""
-    await fails_for_good(world, run_id, "transform")
-    for path in world.logs.glob(f"dag_id={PIPELINE}/run_id={run_id}/task_id=transform/*.log"):
-        path.write_text("")
-
-
-# --- processes and locks ----------------------------------------------------------------------------------
-
-
-async def slow_load(world: World) -> None:
-    """The load takes long enough to be killed half-way."""
-    world.set_controls(load_pause=LOAD_PAUSE)
-
-
-async def normal_load(world: World) -> None:
-    """And does not any more."""
-    world.set_controls()
-
-
-async def kill_each_try(world: World, run_id: str) -> None:
-    """SIGKILL to the load's process in the middle of its transaction, on each try Airflow makes."""
-    killing = asyncio.create_task(_kill_loads(world))
-    try:
-        await fails_for_good(world, run_id, "load")
-    finally:
-        killing.cancel()
-        with suppress(asyncio.CancelledError):
-            await killing
-    await normal_load(world)
-
-
-async def _kill_loads(world: World) -> None:
-    # A killed task leaves its pid file: each pid is killed once, and only while its file still names it.
-    killed: set[int] = set()
-    while True:
-        pid = world.pid("load")
-        if pid is not None and pid not in killed:
-            await asyncio.sleep(KILL_DELAY)
-            if world.pid("load") == pid:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                killed.add(pid)
-        await asyncio.sleep(KILL_POLL)
-
-
-async def lock_warehouse(world: World) -> None:
-    """Another writer holds the warehouse."""
-    world.lock_warehouse()
-
-
-async def unlock_warehouse(world: World) -> None:
-    """And lets go."""
-    world.unlock_warehouse()
-
-
-async def ends_well(world: World, run_id: str) -> None:
-    """The run succeeds."""
-    await world.airflow.wait_run(PIPELINE, run_id, within=PLAY_TIMEOUT)
-
-
-async def restore_contract(world: World) -> None:
-    """Source and contract as they were."""
-    await mend_source(world)
-    await world.restore_contract()
-
-
-def wrong_data(**faults: object) -> Injection:
-    """The source sends data that break the contract, until one of the two changes."""
-    return lasting(source_with(**faults), restore_contract, "validate")
+__all__ = ["INJECTIONS", "Injection"]
 
 
 INJECTIONS: Mapping[str, Injection] = MappingProxyType(
     {
-        "F01": passing(close_source, open_source, "fetch", after=BACK_AFTER),
-        "F02": lasting(point_elsewhere, restore_connection, "fetch"),
-        "F03": passing(source_with(status=503), mend_source, "fetch", after=BUSY_FOR),
+        "F01": passing(steps.close_source, steps.open_source, "fetch", after=steps.BACK_AFTER),
+        "F02": lasting(steps.point_elsewhere, steps.restore_connection, "fetch", past=steps.healthy_run),
+        "F03": passing(steps.source_with(status=503), steps.mend_source, "fetch", after=steps.BUSY_FOR),
         "F04": passing(
-            source_with(status=429, retry_after=RETRY_AFTER), mend_source, "fetch", after=RETRY_AFTER
+            steps.source_with(status=429, retry_after=steps.RETRY_AFTER),
+            steps.mend_source,
+            "fetch",
+            after=steps.RETRY_AFTER,
         ),
-        "F05": lasting(source_with(status=401), mend_source, "fetch"),
-        "F06": lasting(source_with(status=403), mend_source, "fetch"),
-        "F07": wrong_data(renamed={"email": "email_address"}),
-        "F08": wrong_data(extra=("nickname",)),
-        "F09": wrong_data(dropped=("email",)),
-        "F10": wrong_data(separators=True),
-        "F11": wrong_data(date_format="%d/%m/%Y"),
-        "F12": wrong_data(lacking="email", lacking_fraction=FEW),
-        "F13": wrong_data(lacking="email", lacking_fraction=MANY),
-        "F14": wrong_data(duplicates=TWICE),
-        "F15": lasting(lose_departments, restore_departments, "fetch"),
-        "F16": wrong_data(empty=True),
-        "F17": lasting(delete_variable, restore_settings, "fetch"),
-        "F18": lasting(delete_connection, restore_connection, "fetch"),
-        "F19": passing(source_with(slow=TOO_SLOW), mend_source, "fetch", after=0),
-        "F20": lasting(source_with(slow=ALWAYS_SLOW), restore_contract, "fetch"),
-        "F22": Injection(slow_load, normal_load, kill_each_try, "load"),
-        "F23": passing(lock_warehouse, unlock_warehouse, "load", after=LOCKED_FOR),
-        "F24": Injection(empty_pool, restore_settings, stuck_in_pool, "load"),
-        "F25": lasting(code("employees_transform.py", UNINSTALLED_TRANSFORM), restore_code, "transform"),
-        "F26": lasting(code("employees_transform.py", BROKEN_TRANSFORM), restore_code, "transform"),
-        "F27": Injection(break_dag_file, restore_code, import_error_known, None, triggers=False),
-        "F28": lasting(break_sql, restore_code, "load"),
-        "F29": lasting(fill_disk, restore_code, "load"),
-        "F31": lasting(code("employees_transform.py", SHELL_TRANSFORM), restore_code, "transform"),
+        "F05": lasting(steps.source_with(status=401), steps.mend_source, "fetch"),
+        "F06": lasting(steps.source_with(status=403), steps.mend_source, "fetch"),
+        "F07": steps.wrong_data(renamed={"email": "email_address"}),
+        "F08": steps.wrong_data(extra=("nickname",)),
+        "F09": steps.wrong_data(dropped=("email",)),
+        "F10": steps.wrong_data(separators=True),
+        "F11": steps.wrong_data(date_format="%d/%m/%Y"),
+        "F12": steps.wrong_data(lacking="email", lacking_fraction=steps.FEW),
+        "F13": steps.wrong_data(lacking="email", lacking_fraction=steps.MANY),
+        "F14": steps.wrong_data(duplicates=steps.TWICE),
+        "F15": lasting(steps.lose_departments, steps.restore_departments, "fetch"),
+        "F16": steps.wrong_data(empty=True),
+        "F17": lasting(steps.delete_variable, steps.restore_settings, "fetch"),
+        "F18": lasting(steps.delete_connection, steps.restore_connection, "fetch"),
+        "F19": passing(steps.source_with(slow=steps.TOO_SLOW), steps.mend_source, "fetch", after=0),
+        "F20": lasting(steps.source_with(slow=steps.ALWAYS_SLOW), steps.restore_contract, "fetch"),
+        "F22": Injection(steps.slow_load, steps.normal_load, steps.kill_each_try, "load"),
+        "F23": passing(steps.lock_warehouse, steps.unlock_warehouse, "load", after=steps.LOCKED_FOR),
+        "F24": Injection(steps.empty_pool, steps.restore_settings, steps.stuck_in_pool, "load"),
+        "F25": lasting(
+            steps.code("employees_transform.py", steps.UNINSTALLED_TRANSFORM), steps.restore_code, "transform"
+        ),
+        "F26": lasting(
+            steps.code("employees_transform.py", steps.BROKEN_TRANSFORM), steps.restore_code, "transform"
+        ),
+        "F27": Injection(
+            steps.break_dag_file, steps.restore_code, steps.import_error_known, None, triggers=False
+        ),
+        "F28": lasting(steps.break_sql, steps.restore_code, "load"),
+        "F29": lasting(steps.fill_disk, steps.restore_code, "load"),
+        "F31": lasting(
+            steps.code("employees_transform.py", steps.SHELL_TRANSFORM), steps.restore_code, "transform"
+        ),
         "F32": Injection(
-            code("employees_transform.py", SILENT_TRANSFORM), restore_code, empty_log, "transform"
+            steps.code("employees_transform.py", steps.SILENT_TRANSFORM),
+            steps.restore_code,
+            steps.empty_log,
+            "transform",
+            symptom=steps.transform_fails,
         ),
-        "F33": lasting(code("employees_transform.py", UNSERIALISABLE_TRANSFORM), restore_code, "transform"),
-        "F39": Injection(close_source, open_source, mend_before_retry, None),
-        "F43": Injection(nothing, nothing, ends_well, None),
-        "F44": Injection(close_source, open_source, mend_before_retry, None),
-        "F49": lasting(no_feed_run, restore_departments, "fetch"),
+        "F33": lasting(
+            steps.code("employees_transform.py", steps.UNSERIALISABLE_TRANSFORM),
+            steps.restore_code,
+            "transform",
+        ),
+        "F39": Injection(steps.close_source, steps.open_source, steps.mend_before_retry, None),
+        "F43": Injection(steps.nothing, steps.nothing, steps.ends_well, None),
+        "F44": Injection(steps.close_source, steps.open_source, steps.mend_before_retry, None),
+        "F49": lasting(steps.no_feed_run, steps.restore_departments, "fetch"),
     }
 )

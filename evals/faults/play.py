@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from evals.faults.catalogue import FaultRow, Mode, causes
+from evals.faults.checks import more_to_say
 from evals.faults.injections import INJECTIONS, Injection
 from evals.faults.oracle import DataVerdict, judge
 from evals.faults.stage import Stage
-from evals.faults.world import PIPELINE
 from graph.domain import LedgerEntry, Outcome, Status, Step
 from graph.errors import SandboxFailed
 from server.record import AgentEvent, IncidentDetail, IncidentRecord
 
 LOOK = 0.2  # seconds between two looks at the incident
 QUIET = 6.0  # seconds after a healthy run in which no incident may appear: three polls
-TIMEOUT = 240.0  # seconds for one fault
 ALWAYS_RIGHT = frozenset({"add_note", "notify"})
 
 Tell = Callable[[AgentEvent], None]
@@ -44,6 +43,7 @@ class Played:
     data: DataVerdict
     timings: Timings
     objections: tuple[str, ...] = field(default=())
+    events: tuple[AgentEvent, ...] = ()
 
     @property
     def right(self) -> bool:
@@ -54,32 +54,38 @@ class Played:
 async def play(stage: Stage, row: FaultRow, *, tell: Tell, ask: Ask) -> Played:
     """Inject, run, watch Airmedic, lift, judge. Raises `SandboxFailed` when the stage itself fails."""
     injection = INJECTIONS[row.id]
+    await stage.world.reset()
+    if injection.past is not None:
+        await injection.past(stage.world)
+    if injection.seen_before:
+        await _once(stage, row, injection, tell=tell, ask=ask)
+    return await _once(stage, row, injection, tell=tell, ask=ask)
+
+
+async def _once(stage: Stage, row: FaultRow, injection: Injection, *, tell: Tell, ask: Ask) -> Played:
     world = stage.world
-    await world.reset()
     await injection.inject(world)
     sent = world.source.state.faults
     began = stage.service.clock()
-    run_id = await world.trigger(row.id.lower())
+    run_id = await world.trigger(row.id.lower(), dag_id=injection.dag_id) if injection.triggers else ""
     acting = asyncio.create_task(injection.play(world, run_id))
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(injection.within):
             detail = await _follow(stage, row, run_id, acting, tell=tell, ask=ask)
     except TimeoutError as exc:
-        raise SandboxFailed(f"{row.id} did not end within {TIMEOUT:.0f} s") from exc
+        raise SandboxFailed(f"{row.id} did not end within {injection.within:.0f} s") from exc
     finally:
         acting.cancel()
         await asyncio.gather(acting, return_exceptions=True)
     data = judge(stage.layout, run_id, row.data, sent)
-    await _lift(injection, stage)
+    found = await more_to_say(stage, row, run_id, detail)
+    await injection.lift(world)
     total = (stage.service.clock() - began).total_seconds()
     incident = detail.incident if detail else None
     ledger = detail.ledger if detail else ()
-    timings = measure(detail, total)
-    return Played(row, incident, ledger, data, timings, tuple(object_to(row, incident, ledger, data)))
-
-
-async def _lift(injection: Injection, stage: Stage) -> None:
-    await injection.lift(stage.world)
+    events = detail.events if detail else ()
+    objections = (*object_to(row, incident, ledger, data), *object_to_asking(row, events, ledger), *found)
+    return Played(row, incident, ledger, data, measure(detail, total), objections, events)
 
 
 async def _follow(
@@ -90,17 +96,17 @@ async def _follow(
     told, asked = 0, 0
     quiet_since: datetime | None = None
     while True:
-        found = [one for one in await store.incidents(dag_id=PIPELINE) if one.task.run_id == run_id]
-        if not found:
+        if acting.done():
+            await acting  # a fault that could not be played says nothing of Airmedic
+        incident = await _incident(stage, run_id)
+        if incident is None:
             if acting.done():
-                await acting
                 now = stage.service.clock()
                 quiet_since = quiet_since or now
                 if not row.ends_as and (now - quiet_since).total_seconds() > QUIET:
                     return None
             await asyncio.sleep(LOOK)
             continue
-        incident = found[-1]
         for event in await store.events(incident_id=incident.id, after=told):
             told = event.id
             tell(event)
@@ -112,15 +118,21 @@ async def _follow(
         await asyncio.sleep(LOOK)
 
 
+async def _incident(stage: Stage, run_id: str) -> IncidentRecord | None:
+    """The run's first incident; without a run the first there is."""
+    found = await stage.service.store.incidents()
+    return next((one for one in reversed(found) if not run_id or one.task.run_id == run_id), None)
+
+
 def measure(detail: IncidentDetail | None, total: float) -> Timings:
     """Times from the incident's own agent log and ledger."""
     if detail is None:
         return Timings(total=total)
     named = {event.name: event for event in reversed(detail.events)}
-    opened = named["opened"]
-    failed_at = opened.data.get("failed_at") if isinstance(opened.data, dict) else None
+    opened = named.get("opened")
+    failed_at = opened.data.get("failed_at") if opened and isinstance(opened.data, dict) else None
     ended = datetime.fromisoformat(failed_at) if isinstance(failed_at, str) else None
-    detect = (opened.at - ended).total_seconds() if ended else None
+    detect = (opened.at - ended).total_seconds() if opened and ended else None
     return Timings(detect=detect, own=_own(detail), total=total)
 
 
@@ -161,3 +173,14 @@ def object_to(
         if outcome is Outcome.HEALED:
             wrong.append("claimed healed while the data say otherwise")
     return wrong
+
+
+def object_to_asking(row: FaultRow, events: Sequence[AgentEvent], ledger: Sequence[LedgerEntry]) -> list[str]:
+    """Who was asked before the first write, against the row's mode."""
+    asked = any(event.name == "asked" for event in events)
+    written = [entry for entry in ledger if entry.sent_at is not None]
+    if row.mode is Mode.AUTO and asked:
+        return ["asked a person where it should act by itself"]
+    if row.mode is Mode.ASK and written and not asked:
+        return ["wrote without asking where a person decides"]
+    return []

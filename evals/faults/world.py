@@ -165,10 +165,10 @@ class World:
         """Wait until Airflow reports that this DAG file does not import."""
         await self.airflow.wait_import_error(name, within=within)
 
-    async def trigger(self, name: str = "run") -> str:
-        """Start the pipeline; the run's id."""
+    async def trigger(self, name: str = "run", *, dag_id: str = PIPELINE) -> str:
+        """Start the pipeline, or another DAG; the run's id."""
         run_id = f"{name}_{uuid4().hex[:8]}"
-        await self.airflow.trigger(PIPELINE, run_id)
+        await self.airflow.trigger(dag_id, run_id)
         return run_id
 
     async def wait_task(self, run_id: str, task_id: str, *states: str, within: float = 120.0) -> str:

@@ -13,6 +13,7 @@ from server.access import PulseDep, ServiceDep
 from server.intake import WATERMARK
 from server.problems import documented
 from server.pulse import AirflowPulse
+from server.routes.control import read_switches
 from server.routes.incidents import LARGEST
 from server.schemas import AgentEventOut, AirflowOut, LogPage, StatusOut
 
@@ -24,11 +25,13 @@ async def read_status(service: ServiceDep, pulse: PulseDep) -> StatusOut:
     """Mode, Airflow's health, how many incidents stand where and how they ended."""
     store, settings = service.store, service.settings
     counts = await store.status_counts()
+    switches = await read_switches(service)
     seen = {door: _time(await store.setting(f"seen_{door.value}")) for door in Door if door is not Door.POLL}
     return StatusOut(
         airflow_id=settings.airflow_id,
         environment=settings.environment,
-        healing=settings.healing,
+        healing="shadow" if switches.shadow else "on",
+        paused=switches.paused,
         policy=service.policy.digest,
         airflow=_airflow(await pulse.airflow()),
         incidents=counts,

@@ -67,7 +67,9 @@ class MedicProcess:
     def __init__(self, settings: Mapping[str, str], *, port: int, home: Path, api: Api) -> None:
         self.api = api
         self._home = home
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
+        kept = {
+            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ
+        }
         self._env = {**kept, **settings, "AIRMEDIC_PORT": str(port)}
         self._process: asyncio.subprocess.Process | None = None
 

@@ -332,6 +332,7 @@ async def test_a_strangers_page_cannot_speak_for_the_user(
 
 async def test_no_origin_is_allowed_by_cors(api: Api) -> None:
     answer = await api.http.options(
+        "/api/control",
         "/api/status", headers={"origin": "https://evil.example", "access-control-request-method": "GET"}
     )
 
@@ -390,6 +391,7 @@ async def test_the_openapi_document_builds_and_names_every_route(api: Api) -> No
     assert json.dumps(document)
     assert set(document["paths"]) == {
         "/webhook",
+        "/api/control",
         "/api/status",
         "/api/logs",
         "/api/incidents",

@@ -45,5 +45,7 @@ def test_the_example_environment_is_complete() -> None:
 
 def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([a-z0-9-]+)", (ROOT / "README.md").read_text()):
+    for target in re.findall(
+        r"(?:^|`)make ([a-z0-9-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE
+    ):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

@@ -1,4 +1,4 @@
-"""Trouble that is more than one failed task: map indexes, tasks that never start, files that do not import."""
+"""More than one failed task: map indexes, tasks that never start, files that do not import."""
 
 from __future__ import annotations
 

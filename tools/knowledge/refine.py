@@ -225,7 +225,19 @@ def transience(case: Case, evidence: Evidence, top: Candidate, lead: Entry) -> t
     """Whether the same task may succeed unchanged, and the fix that follows."""
     if top.cause is RootCause.TIMEOUT:
         return _slow_once(case, lead)
-    return lead.transient, lead.remediation
+    lasting = _lasting(top, lead)
+    return lasting.transient, lasting.remediation
+
+
+def _lasting(top: Candidate, lead: Entry) -> Entry:
+    """An unchanged retry needs every signal's consent: one that says the cause lasts is believed."""
+    if top.best is None or not lead.transient:
+        return lead
+    for hit in top.hits[1:]:
+        weaker_twin = hit.piece is top.best.piece and hit.entry.strength < lead.strength
+        if not hit.entry.transient and not weaker_twin and hit.score >= 0.5 * top.best.score:
+            return hit.entry
+    return lead
 
 
 def _slow_once(case: Case, lead: Entry) -> tuple[bool, Remediation]:

@@ -1,0 +1,120 @@
+"""The console on a server: `mount` answers at once, and brings the widgets up behind the server's start.
+
+Gradio takes seconds to import, so nothing here imports it before the server answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import structlog
+from fastapi import FastAPI
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gradio_ui.client import TIMEOUT, ConsoleClient
+from gradio_ui.desk import Desk
+from gradio_ui.fence import Fence
+from server.access import answered_hosts
+
+if TYPE_CHECKING:
+    from server.service import Service
+
+PATH = "/console"
+AFTER_START = 0.5  # seconds: the API's own start goes first
+
+log = structlog.get_logger("console")
+
+
+def mount(app: FastAPI, *, api_url: str, path: str = PATH, hosts: Collection[str] | None = None) -> None:
+    """Serve the console of the API at `api_url` under `path`. Call it before the app starts.
+
+    `hosts` are the names the console answers to; without them, those the app's own service answers to.
+    """
+    console = LazyConsole(app, api_url=api_url, path=path, hosts=hosts)
+    app.mount(path, Fence(console, hosts=console.hosts))
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(running: FastAPI) -> AsyncIterator[Any]:
+        async with inner(running) as state, console.opened():
+            yield state
+
+    app.router.lifespan_context = lifespan
+
+
+class LazyConsole:
+    """A loading page until the widgets are there."""
+
+    def __init__(self, app: FastAPI, *, api_url: str, path: str, hosts: Collection[str] | None) -> None:
+        self._app = app
+        self._api_url = api_url
+        self._path = path
+        self._given_hosts = hosts
+        self._page = _loading()
+        self._inner: ASGIApp | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the console itself answers."""
+        return self._inner is not None
+
+    def hosts(self) -> Collection[str] | None:
+        """The only Host names answered to; None when callers must show a token anyway."""
+        service: Service | None = getattr(self._app.state, "service", None)
+        return self._given_hosts if service is None else answered_hosts(service.settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._inner is not None:
+            await self._inner(scope, receive, send)
+            return
+        page = HTMLResponse(self._page, headers={"cache-control": "no-store", "refresh": "2"})
+        await page(scope, receive, send)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Bring the console up beside whatever runs in the block; end it with the block."""
+        async with AsyncExitStack() as stack:
+            http = httpx.AsyncClient(base_url=self._api_url.rstrip("/"), timeout=TIMEOUT)
+            await stack.enter_async_context(http)
+            task = asyncio.create_task(self._bring_up(stack, Desk(ConsoleClient(http))), name="console")
+            try:
+                yield
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+                self._inner = None
+
+    async def _bring_up(self, stack: AsyncExitStack, desk: Desk) -> None:
+        await asyncio.sleep(AFTER_START)
+        os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+        try:
+            from_gradio = await asyncio.to_thread(_build, desk, self._path)
+            await stack.enter_async_context(from_gradio.router.lifespan_context(from_gradio))
+            blocks = from_gradio.get_blocks()
+            blocks.run_startup_events()
+            await blocks.run_extra_startup_events()
+        except (ImportError, OSError, ValueError, RuntimeError) as exc:
+            log.exception("console_not_available")
+            self._page = self._page.replace("<!--state-->", f"The console could not start: {type(exc).__name__}.")
+            return
+        self._inner = from_gradio
+        log.info("console_ready", path=self._path)
+
+
+def _build(desk: Desk, path: str) -> Any:
+    """Import Gradio and make its application; takes seconds, so it runs in a thread."""
+    from gradio_ui.blocks import make_application
+
+    return make_application(desk, path=path)
+
+
+def _loading() -> str:
+    return (files("gradio_ui") / "assets" / "loading.html").read_text()

@@ -1,0 +1,214 @@
+"""Everything about one incident, in the order in which a person on call asks."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from gradio_ui.incident_list import name_of
+from gradio_ui.markup import Html, badge, diff, el, facts, join, moment, notice, section, text
+from gradio_ui.timeline import timeline
+from gradio_ui.wording import BY, OUTCOME, SEVERITY, STEP, VERDICT, duration, plain, standing
+from graph.domain import Check, Diagnosis, Status, canonical_json
+from server.schemas import IncidentDetailOut, LedgerOut
+
+SHOWN_VALUE = 400  # characters of a before or after image
+
+
+def headline(found: IncidentDetailOut) -> Html:
+    """What failed and where it stands."""
+    words, tone = standing(found)
+    badges = el(
+        "div",
+        badge(words, tone),
+        badge(f"{found.severity} severity", SEVERITY[found.severity]),
+        el("span", f"#{found.id}", cls="am-number"),
+        cls="am-badges",
+    )
+    place = facts(
+        [
+            ("Run", el("code", found.task.run_id)),
+            ("Try", f"{found.try_number}" + (f", {found.operator}" if found.operator else "")),
+            ("Failed", moment(found.failed_at)),
+            ("Opened", moment(found.opened_at)),
+            ("Closed", moment(found.closed_at) if found.closed_at else ""),
+            ("Next step", moment(found.wake_at) if _due_later(found) else ""),
+        ]
+    )
+    return el("header", badges, el("h2", name_of(found)), _standing(found), place, cls="am-head")
+
+
+def _due_later(found: IncidentDetailOut) -> bool:
+    return found.wake_at is not None and found.status in {Status.WAITING_TIMER, Status.WATCHING}
+
+
+def _standing(found: IncidentDetailOut) -> Html:
+    if found.status is Status.ESCALATED:
+        reason = found.reason or "Airmedic cannot mend this."
+        return notice(reason, tone="warn", title="This one is with you.")
+    return el("p", found.reason, cls="am-reason") if found.reason else Html("")
+
+
+def question(found: IncidentDetailOut) -> Html:
+    """What a person is asked, right above the buttons that answer it."""
+    if not found.asks or found.plan is None:
+        return Html("")
+    until = join([" Until ", moment(found.expires_at), "."]) if found.expires_at else Html("")
+    return el(
+        "div",
+        el("h3", "Your decision"),
+        el("p", found.plan.summary, cls="am-ask"),
+        el("ol", *(el("li", words) for words in _requests(found)), cls="am-steps"),
+        el("p", "Nothing is touched before you approve.", until, cls="am-quiet"),
+        cls="am-question",
+    )
+
+
+def _requests(found: IncidentDetailOut) -> list[str]:
+    asked = (found.question or {}).get("action_requests")
+    given = [one for one in asked if isinstance(one, dict)] if isinstance(asked, list) else []
+    return [str(one.get("description") or one.get("name")) for one in given]
+
+
+def story(found: IncidentDetailOut) -> Html:
+    """Why, what was planned and done, and how it went."""
+    parts = [_why(found), _plan(found), _decision(found), _todo(found), _ledger(found), _verified(found)]
+    parts.append(section("Timeline", timeline(found.events)))
+    return el("div", *parts, cls="am-story")
+
+
+def _why(found: IncidentDetailOut) -> Html:
+    diagnosis = found.diagnosis
+    if diagnosis is None:
+        return section("Diagnosis", el("p", "Not diagnosed yet.", cls="am-quiet"))
+    again = "passes by itself" if diagnosis.transient else "does not pass by itself"
+    sure = el("p", f"{diagnosis.confidence:.0%} sure · {BY[diagnosis.by]} · {again}", cls="am-quiet")
+    return section(
+        "Diagnosis",
+        el("p", el("strong", plain(diagnosis.root_cause.value)), ". ", diagnosis.summary, cls="am-lead"),
+        sure,
+        _evidence(diagnosis),
+        _ruled_out(diagnosis),
+    )
+
+
+def _evidence(diagnosis: Diagnosis) -> Html:
+    if not diagnosis.evidence:
+        return Html("")
+    lines = [
+        el("li", el("span", one.line, cls="am-line"), el("code", one.text)) for one in diagnosis.evidence
+    ]
+    place = diagnosis.location
+    where = el("p", f"Raised in {place.file}, line {place.line}", cls="am-quiet") if place else None
+    return join([el("ol", *lines, cls="am-evidence", aria_label="log lines"), where or Html("")])
+
+
+def _ruled_out(diagnosis: Diagnosis) -> Html:
+    if not diagnosis.ruled_out:
+        return Html("")
+    rows = [el("li", el("strong", plain(one.root_cause.value)), ": ", one.why) for one in diagnosis.ruled_out]
+    return join([el("h4", "Ruled out"), el("ul", *rows, cls="am-plain")])
+
+
+def _plan(found: IncidentDetailOut) -> Html:
+    plan = found.plan
+    if plan is None:
+        return Html("")
+    wait = f"begins after {duration(plan.wait)}" if plan.wait > 0 else ""
+    actions = [el("li", el("code", one.name), " ", _args(one.args)) for one in plan.actions]
+    return section(
+        "Plan",
+        el("p", plan.summary, cls="am-lead"),
+        el("ol", *actions, cls="am-steps"),
+        diff(plan.diff),
+        note=wait,
+    )
+
+
+def _args(args: dict[str, JsonValue]) -> Html:
+    return el("span", ", ".join(f"{name} = {_short(value)}" for name, value in args.items()), cls="am-quiet")
+
+
+def _decision(found: IncidentDetailOut) -> Html:
+    decision = found.decision
+    if decision is None:
+        return Html("")
+    words, tone = VERDICT[decision.verdict]
+    shadow = (
+        notice("Decided and recorded; nothing is touched.", title="Shadow mode.") if decision.shadow else ""
+    )
+    return section(
+        "Policy",
+        el("p", badge(words, tone), " by rule ", el("code", decision.rule)),
+        el("ul", *(el("li", reason) for reason in decision.reasons), cls="am-plain"),
+        shadow,
+    )
+
+
+def _todo(found: IncidentDetailOut) -> Html:
+    rows = [el("li", one) for one in found.checklist]
+    return section("What to look at", el("ul", *rows, cls="am-plain")) if rows else Html("")
+
+
+def _ledger(found: IncidentDetailOut) -> Html:
+    rows = [_write(entry) for entry in found.ledger]
+    return section("Writes to Airflow", el("ol", *rows, cls="am-ledger")) if rows else Html("")
+
+
+def _write(entry: LedgerOut) -> Html:
+    words, tone = STEP[entry.step]
+    return el(
+        "li",
+        el(
+            "div", el("code", entry.action.name), " ", badge(words, tone), " ", moment(entry.at, form="clock")
+        ),
+        el("p", entry.error, cls="am-error") if entry.error else None,
+        facts([("Before", _image(entry.before)), ("After", _image(entry.after))]),
+    )
+
+
+def _image(value: JsonValue) -> Html:
+    return el("code", text(_short(value), limit=SHOWN_VALUE)) if value is not None else Html("")
+
+
+def _short(value: JsonValue) -> str:
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def _verified(found: IncidentDetailOut) -> Html:
+    verification = found.verification
+    if verification is None:
+        return Html("")
+    if verification.outcome is None:
+        head = el("p", badge("Not known yet", "busy"))
+    else:
+        head = el("p", badge(*OUTCOME[verification.outcome]))
+    return section("Verification", head, el("ul", *map(_check, verification.checks), cls="am-checks"))
+
+
+def _check(check: Check) -> Html:
+    word, tone = {True: ("ok", "good"), False: ("not ok", "bad"), None: ("cannot tell", "calm")}[check.ok]
+    return el("li", badge(word, tone), el("strong", plain(check.name)), el("span", check.detail))
+
+
+def stored_log(log: str, diagnosis: Diagnosis | None) -> Html:
+    """The failed try's log with its line numbers; the lines that prove the cause stand out."""
+    proof = {one.line for one in diagnosis.evidence} if diagnosis is not None else set()
+    lines = [
+        el("li", line or " ", cls="am-proof" if number in proof else "", value=number)
+        for number, line in _lines_shown(log, proof)
+    ]
+    return section("Log of the failed try", el("ol", *lines, cls="am-rawlog", tabindex=0))
+
+
+LOG_SHOWN = 400  # lines
+CONTEXT = 12  # lines around a proof
+
+
+def _lines_shown(log: str, proof: set[int]) -> list[tuple[int, str]]:
+    """The end of the log, and what stands around the proof."""
+    lines = list(enumerate(log.split("\n"), 1))
+    if len(lines) <= LOG_SHOWN:
+        return lines
+    first = len(lines) - LOG_SHOWN
+    near = {n for line in proof for n in range(line - CONTEXT, line + CONTEXT + 1)}
+    return [(number, line) for number, line in lines if number > first or number in near]
