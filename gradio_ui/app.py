@@ -103,7 +103,9 @@ class LazyConsole:
             await blocks.run_extra_startup_events()
         except (ImportError, OSError, ValueError, RuntimeError) as exc:
             log.exception("console_not_available")
-            self._page = self._page.replace("<!--state-->", f"The console could not start: {type(exc).__name__}.")
+            self._page = self._page.replace(
+                "<!--state-->", f"The console could not start: {type(exc).__name__}."
+            )
             return
         self._inner = from_gradio
         log.info("console_ready", path=self._path)

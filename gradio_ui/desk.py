@@ -15,11 +15,12 @@ from gradio_ui.wording import standing
 from graph.domain import Status
 from server.schemas import IncidentDetailOut
 
+NOTHING = Html("")
 CHOOSE = empty("Choose an incident", "What failed, why, and what is asked of you shows up here.")
 
 
 class Shown(BaseModel):
-    """What the page shows: an answer counts only for this incident, version and plan. It lives in the page."""
+    """What the page shows; an answer counts only for it. The page itself keeps it and sends it back."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,8 +44,8 @@ class Detail:
 
     shown: Shown
     head: Html = CHOOSE
-    asked: Html = Html("")
-    story: Html = Html("")
+    asked: Html = NOTHING
+    story: Html = NOTHING
     can_close: bool = False
 
     @property

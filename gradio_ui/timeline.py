@@ -80,9 +80,12 @@ def _checked(data: Data) -> str:
     checks = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
     marks = {True: "ok", False: "not ok", None: "cannot tell"}
     return "; ".join(
-        f"{one.get('name')} {marks[ok if isinstance(ok := one.get('ok'), bool) else None]}: {one.get('detail')}"
-        for one in checks
+        f"{one.get('name')} {marks.get(_answered(one.get('ok')), '')}: {one.get('detail')}" for one in checks
     )
+
+
+def _answered(ok: JsonValue) -> bool | None:
+    return ok if isinstance(ok, bool) else None
 
 
 def timeline(events: Iterable[AgentEventOut]) -> Html:

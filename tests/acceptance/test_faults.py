@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -10,7 +11,7 @@ from evals.faults.catalogue import CATALOGUE
 from evals.faults.injections import INJECTIONS
 from evals.faults.play import Played, play
 from evals.faults.stage import Stage
-from evals.faults.world import GOOD_CONTRACT, TASKS
+from evals.faults.world import GOOD_CONTRACT, PIPELINE, TASKS
 from graph.domain import Door, Outcome, Status
 from server.record import AgentEvent, IncidentRecord
 from tests.acceptance.scene import Medic, Scene, written
@@ -59,11 +60,23 @@ async def test_f01_a_source_that_was_away_is_healed_once_it_is_back(scene: Scene
     assert medic.proxy.writes == medic.proxy.clears(run_id)
     assert await scene.clears(run_id, "fetch") == 1
     assert (await scene.tries(run_id, "fetch"))[-1] == "success"
+    assert await _waited_for_airflows_own_tries(scene, medic, result)
     assert (result.data.expected, result.data.found) == (120, 120)
     assert result.timings.detect is not None
     assert result.timings.detect < DETECTED_WITHIN
     assert result.timings.own is not None
     assert result.timings.own < OURS_WITHIN
+
+
+async def _waited_for_airflows_own_tries(scene: Scene, medic: Medic, result: Played) -> bool:
+    """Whether the incident was known from the first try on, and written for only after the last one."""
+    run_id = run_of(result)
+    assert result.incident is not None
+    told = await medic.api.incident(result.incident.id)
+    tries = await scene.world.airflow.tries(PIPELINE, run_id, "fetch")
+    sent = [one.sent_at for one in result.ledger if one.action.name == "clear_task"]
+    used_up = datetime.fromisoformat(tries[1]["end_date"])
+    return told.occurrences[0].try_number == 1 and all(at is not None and at > used_up for at in sent)
 
 
 async def test_f22_a_load_killed_half_way_is_healed_and_no_row_comes_twice(
@@ -119,7 +132,7 @@ async def test_f39_f44_what_airflow_will_repeat_is_watched_and_ends_as_its_own_r
     before = await scene.tries(run_id, "fetch")
     ended = await medic.api.wait(run_id, lambda one: one.status is Status.CLOSED, within=ENDS_WITHIN)
     await playing
-    await world.airflow.wait_run("self_healing_pipeline", run_id, within=ENDS_WITHIN)
+    await world.airflow.wait_run(PIPELINE, run_id, within=ENDS_WITHIN)
 
     assert before[0] in {"up_for_retry", "failed"}
     assert (watched.diagnosis, watched.plan, watched.ledger) == (None, None, [])

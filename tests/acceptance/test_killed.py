@@ -67,8 +67,6 @@ async def tell(scene: Scene, proxy: Proxy, medic: MedicProcess) -> Story:
     """Two runs fail, wait, are being healed, and the process dies twice."""
     runs = await fail_twice(scene)
     waiting = [await medic.api.wait(run, waits, within=WITHIN) for run in runs.values()]
-    await scene.world.source.start()
-    await scene.world.restore_settings()
     await INJECTIONS["F03"].lift(scene.world)
     await medic.kill()
 

@@ -13,8 +13,9 @@ import pytest
 from evals.faults.injections import INJECTIONS
 from evals.faults.sandbox import free_port
 from graph.domain import Door, Outcome, Status
+from server.schemas import IncidentDetailOut
 from tests.acceptance.proxy import Fate, Proxy, Request
-from tests.acceptance.scene import Scene, written
+from tests.acceptance.scene import Medic, Scene, written
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
@@ -63,26 +64,41 @@ class Outage:
         await self._proxy.accept()
 
 
-async def test_a_failure_whose_webhook_was_lost_is_found_by_the_poll_and_healed_through_an_outage(
-    scene: Scene, proxy: Proxy, lost: list[bytes], tmp_path: Path
-) -> None:
-    world, fault, outage = scene.world, INJECTIONS["F08"], Outage(proxy)
-    proxy.rule = outage.rule
-    async with scene.medic(proxy, tmp_path, port=free_port()) as medic:
-        await world.reset()
-        await fault.inject(world)
-        run_id = await world.trigger("lost")
-        away = asyncio.create_task(outage.last())
-        ended = await medic.api.wait(run_id, lambda one: one.outcome is not None, within=ENDS_WITHIN)
-        await away
-
-    assert any(run_id.encode() in one for one in lost)
-    assert [one.door for one in ended.occurrences] == [Door.POLL]
-    assert any(event.name == "step_failed" for event in ended.events)
+async def play(scene: Scene, medic: Medic, number: str) -> tuple[str, IncidentDetailOut]:
+    """Play a fault that heals by itself; the run and its ended incident."""
+    await scene.world.reset()
+    await INJECTIONS[number].inject(scene.world)
+    run_id = await scene.world.trigger(number.lower())
+    ended = await medic.api.wait(run_id, lambda one: one.outcome is not None, within=ENDS_WITHIN)
     assert (ended.status, ended.outcome) == (Status.CLOSED, Outcome.HEALED)
     assert written(ended.ledger) == [("set_variable", "confirmed"), ("clear_task", "confirmed")]
-    arrived = [one for one in proxy.writes if one.status is not None]
-    assert [one.request.is_clear for one in arrived] == [False, True]
     assert await scene.clears(run_id, "validate") == 1
     assert await scene.tries(run_id, "validate") == ["failed", "success"]
     assert scene.rows(run_id).agrees
+    return run_id, ended
+
+
+async def test_a_failure_whose_webhook_was_lost_is_found_by_the_poll_and_healed(
+    scene: Scene, proxy: Proxy, lost: list[bytes], tmp_path: Path
+) -> None:
+    async with scene.medic(proxy, tmp_path, port=free_port()) as medic:
+        run_id, ended = await play(scene, medic, "F08")
+
+    assert any(run_id.encode() in one for one in lost)
+    assert [one.door for one in ended.occurrences] == [Door.POLL]
+    assert [one.request.is_clear for one in proxy.writes] == [False, True]
+
+
+async def test_an_airflow_that_goes_away_at_the_write_is_waited_for_and_written_to_once(
+    scene: Scene, medic: Medic
+) -> None:
+    outage = Outage(medic.proxy)
+    medic.proxy.rule = outage.rule
+    away = asyncio.create_task(outage.last())
+    run_id, ended = await play(scene, medic, "F08")
+    await away
+
+    assert {one.door for one in ended.occurrences} == {Door.LISTENER}
+    assert any(event.name == "step_failed" for event in ended.events)
+    assert [one.status for one in medic.proxy.clears(run_id)] == [None, 200]
+    assert [one.request.method for one in medic.proxy.writes] == ["PATCH", "POST", "POST"]

@@ -128,7 +128,7 @@ def test_notes_and_groups_join_their_exception() -> None:
     }
     log = TaskLog(
         text="[2026-03-02T04:10:04.0Z] ERROR - Task failed with exception\nExceptionGroup: two failed",
-        content=({"event": "Task failed with exception", "error_detail": [detail]},),  # type: ignore[dict-item]
+        content=({"event": "Task failed with exception", "error_detail": [detail]},),
     )
     text = "\n".join(piece.text for piece in evidence.read(log).pieces if piece.raised)
     assert "shard 7" in text
