@@ -11,6 +11,7 @@ from typing import Annotated
 
 import structlog
 import typer
+from fastapi import FastAPI
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -131,11 +132,14 @@ async def run_demo(*, faults: str, once: bool, yes: bool, ports: Ports, home: Pa
     return 0 if all(result.right for result in results) else 1
 
 
-def _mount_console(app: object) -> None:
-    """The console is mounted by `airmedic serve` and the demo alike, once it exists."""
+def _mount_console(app: FastAPI) -> None:
+    from gradio_ui.app import mount
+
+    mount(app)
 
 
 def _addresses(console: Console, stage: Stage) -> None:
+    console.print(f"Airmedic      {stage.url}/console")
     console.print(f"Airmedic API  {stage.url}/docs")
     login = f"user {stage.sandbox.username}, password {stage.sandbox.password}"
     console.print(f"Airflow       {stage.sandbox.url}  ({login})")

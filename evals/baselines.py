@@ -11,7 +11,12 @@ from evals.cases import EvalCase
 from graph.domain import RootCause
 
 FOLDS = 5
-TAIL = 6_000  # characters of a log that the classifier sees
+TAIL = 6_000  # characters of a log that the keyword list sees
+END = 1_000  # characters that the classifier sees: with more of them it did worse
+# Times, stack frames and Airflow's start-up say nothing of the cause.
+_FRAME = re.compile(
+    r"^\[[^\]]*\] (?=[A-Z]+ - )|^  File .*$|^.*(?:::|DAG bundles|DagBag|Worker startup).*$", re.MULTILINE
+)
 Classifier = Callable[[Sequence[str], Sequence[str]], list[RootCause]]
 
 # What a person would grep for on a first afternoon, in this order.
@@ -62,18 +67,18 @@ def tfidf(cases: Sequence[EvalCase]) -> list[RootCause] | None:
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import KFold, cross_val_predict
+        from sklearn.model_selection import StratifiedKFold, cross_val_predict
         from sklearn.pipeline import make_pipeline
     except ImportError:
         return None
     labels = [case.root_cause.value for case in cases if case.root_cause is not None]
-    logs = [case.log[-TAIL:] for case in cases if case.root_cause is not None]
+    logs = [_FRAME.sub("", case.log)[-END:] for case in cases if case.root_cause is not None]
     if len(set(labels)) < 2 or len(labels) < 2 * FOLDS:
         return None
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=50_000)
-    classifier = make_pipeline(words, LogisticRegression(C=10, max_iter=1_000))
+    words = TfidfVectorizer(sublinear_tf=True, max_df=0.5, token_pattern=r"[A-Za-z_]{2,}")
+    classifier = make_pipeline(words, LogisticRegression(C=100, max_iter=500))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fold may lack a rare class: that is the baseline's problem
-        folds = KFold(FOLDS, shuffle=True, random_state=7)
+        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=7)
         predicted = cross_val_predict(classifier, logs, labels, cv=folds)
     return [RootCause(str(label)) for label in predicted]

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gradio_ui.client import TIMEOUT, ConsoleClient
 from gradio_ui.desk import Desk
 from gradio_ui.fence import Fence
-from server.access import answered_hosts
+from server.access import answered_hosts, is_loopback
 
 if TYPE_CHECKING:
     from server.service import Service
@@ -32,10 +32,13 @@ AFTER_START = 0.5  # seconds: the API's own start goes first
 log = structlog.get_logger("console")
 
 
-def mount(app: FastAPI, *, api_url: str, path: str = PATH, hosts: Collection[str] | None = None) -> None:
+def mount(
+    app: FastAPI, *, api_url: str | None = None, path: str = PATH, hosts: Collection[str] | None = None
+) -> None:
     """Serve the console of the API at `api_url` under `path`. Call it before the app starts.
 
-    `hosts` are the names the console answers to; without them, those the app's own service answers to.
+    Without `api_url` it is the app's own API, at the port its settings name. `hosts` are the names the
+    console answers to; without them, those the app's own service answers to.
     """
     console = LazyConsole(app, api_url=api_url, path=path, hosts=hosts)
     app.mount(path, Fence(console, hosts=console.hosts))
@@ -52,7 +55,9 @@ def mount(app: FastAPI, *, api_url: str, path: str = PATH, hosts: Collection[str
 class LazyConsole:
     """A loading page until the widgets are there."""
 
-    def __init__(self, app: FastAPI, *, api_url: str, path: str, hosts: Collection[str] | None) -> None:
+    def __init__(
+        self, app: FastAPI, *, api_url: str | None, path: str, hosts: Collection[str] | None
+    ) -> None:
         self._app = app
         self._api_url = api_url
         self._path = path
@@ -70,6 +75,13 @@ class LazyConsole:
         service: Service | None = getattr(self._app.state, "service", None)
         return self._given_hosts if service is None else answered_hosts(service.settings)
 
+    def _address(self) -> str:
+        if self._api_url is not None:
+            return self._api_url.rstrip("/")
+        settings = self._app.state.service.settings
+        host = settings.host if is_loopback(settings.host) else "127.0.0.1"
+        return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._inner is not None:
             await self._inner(scope, receive, send)
@@ -81,7 +93,7 @@ class LazyConsole:
     async def opened(self) -> AsyncIterator[None]:
         """Bring the console up beside whatever runs in the block; end it with the block."""
         async with AsyncExitStack() as stack:
-            http = httpx.AsyncClient(base_url=self._api_url.rstrip("/"), timeout=TIMEOUT)
+            http = httpx.AsyncClient(base_url=self._address(), timeout=TIMEOUT)
             await stack.enter_async_context(http)
             task = asyncio.create_task(self._bring_up(stack, Desk(ConsoleClient(http))), name="console")
             try:

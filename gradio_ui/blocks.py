@@ -224,8 +224,8 @@ class Wiring:
             if now.get(key) != mark:
                 now[key] = mark
                 update[component] = gr.update(visible=value) if isinstance(value, bool) else value
-        if now != drawn:
-            update[self._page.drawn] = now
+        # Gradio takes an empty answer for a mistake.
+        update[self._page.drawn] = now if now != drawn else gr.skip()
         return update
 
     async def _agent_log(self, token: str, words: str, level: str, events: list[Any], after: int) -> Update:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -40,6 +41,34 @@ ADMIT_EVERY = 0.25  # seconds; only a look into our own table when nothing is ne
 def utc_now() -> datetime:
     """The clock of the running service."""
     return datetime.now(UTC)
+
+
+def owner_name() -> str:
+    """Names this process: machine, process namespace (containers count their own processes), number."""
+    try:
+        space = Path("/proc/self/ns/pid").readlink().name
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()}:{space}:{os.getpid()}"
+
+
+def is_gone(other: str, ours: str) -> bool:
+    """Whether a lease's owner was a process beside us that is no more.
+
+    Our own name on a lease at start is that of a former life: a restarted container counts from one again.
+    """
+    place, _, number = other.rpartition(":")
+    if other == ours:
+        return True
+    if place != ours.rpartition(":")[0] or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 @dataclass(frozen=True)
@@ -92,13 +121,15 @@ async def open_service(
             clock=clock,
             sleep=sleep,
         )
+        owner = owner_name()
+        await store.free_leases(dead=lambda other: is_gone(other, owner))
         runner = Runner(
             store=store,
             graph=build_graph().compile(checkpointer=saver, name="airmedic"),
             make_deps=deps,
             notifier=notifier or LogNotifier(),
             clock=clock,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=owner,
         )
         intake = Intake(
             store=store,

@@ -9,19 +9,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, CursorResult, Insert, and_, case, func, insert, or_, select, update
+from sqlalchemy import CursorResult, Insert, and_, case, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlmodel import SQLModel, col
 
-from graph.domain import Answer, AnswerKind, Door, FailureId, Outcome, Status, TaskRef, TaskSnapshot, digest
-from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
+from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot, digest
+from graph.errors import DecisionConflict, LeaseLost
 from server.database import store_errors
-from server.record import AgentEvent, IncidentDetail, IncidentRecord, Lease, Occurrence
-from server.rows import event_of, incident_of, ledger_of, occurrence_of, task_of
+from server.record import IncidentRecord, Lease, Occurrence
+from server.rows import occurrence_of
+from server.store_reads import ENDED, StoreReads
 from server.tables import (
-    ActionRow,
     DecisionRow,
     DeliveryRow,
     EventRow,
@@ -30,10 +30,8 @@ from server.tables import (
     OccurrenceRow,
     SettingRow,
 )
-from tools.memory import Remembered
 from tools.signature import template
 
-ENDED = (Status.CLOSED, Status.ESCALATED)
 LEASE = timedelta(seconds=30)
 
 
@@ -67,12 +65,8 @@ def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, An
     return insertion.execution_options(preserve_rowcount=True)
 
 
-class IncidentStore:
+class IncidentStore(StoreReads):
     """Incidents, occurrences, decisions, logs and the agent log, in SQLite or Postgres."""
-
-    def __init__(self, engine: AsyncEngine, *, clock: Callable[[], datetime]) -> None:
-        self._engine = engine
-        self._clock = clock
 
     # --- coming in ---
 
@@ -201,12 +195,6 @@ class IncidentStore:
         rows = await self._rows(query)
         return rows[0].open_key if rows else None
 
-    async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
-        """The task instances whose failures an incident holds, by map index."""
-        query = select(OccurrenceRow).where(col(OccurrenceRow.incident_id) == incident_id)
-        found = {task_of(row) for row in await self._rows(query)}
-        return tuple(sorted(found, key=lambda task: task.map_index))
-
     # --- driving ---
 
     async def claim_due(self, *, owner: str, limit: int) -> list[Lease]:
@@ -232,6 +220,18 @@ class IncidentStore:
                 if await self._write(claim):
                     leases.append(Lease(incident_id=incident_id, epoch=epoch + 1, owner=owner, since=now))
         return leases
+
+    async def free_leases(self, *, dead: Callable[[str], bool]) -> int:
+        """Give up the leases whose owner is known to be gone, so that nobody waits for them to run out."""
+        held = select(col(IncidentRow.lease_owner)).where(col(IncidentRow.lease_owner).is_not(None))
+        with store_errors("reading leases"):
+            async with self._engine.connect() as connection:
+                owners = [str(owner) for owner in (await connection.execute(held.distinct())).scalars()]
+        gone = [owner for owner in owners if dead(owner)]
+        if not gone:
+            return 0
+        freed = update(IncidentRow).where(col(IncidentRow.lease_owner).in_(gone))
+        return await self._write(freed.values(lease_owner=None, lease_until=None))
 
     async def renew(self, lease: Lease) -> None:
         """Keep the lease; raises `LeaseLost` when somebody took it over."""
@@ -308,19 +308,6 @@ class IncidentStore:
             )
         return woken
 
-    async def asking(self) -> list[IncidentRecord]:
-        """Incidents that wait for a person: the world may move under them."""
-        query = select(IncidentRow).where(col(IncidentRow.status) == Status.WAITING_DECISION.value)
-        return [incident_of(row) for row in await self._rows(query)]
-
-    async def any_open(self) -> bool:
-        """Whether any incident still goes on."""
-        query = select(func.count(col(IncidentRow.id))).where(
-            col(IncidentRow.status).not_in([status.value for status in ENDED])
-        )
-        async with self._engine.connect() as connection:
-            return bool((await connection.execute(query)).scalar_one())
-
     # --- people ---
 
     async def answer(self, incident_id: int, *, version: int, answer: Answer) -> IncidentRecord:
@@ -378,117 +365,6 @@ class IncidentStore:
         await self.add_event("closed", incident_id=incident_id, data={"by": by, "reason": reason})
         return record
 
-    # --- reading ---
-
-    async def incident(self, incident_id: int) -> IncidentRecord:
-        """One incident. Raises `IncidentNotFound`."""
-        rows = await self._rows(select(IncidentRow).where(col(IncidentRow.id) == incident_id))
-        if not rows:
-            raise IncidentNotFound(f"no incident {incident_id}")
-        return incident_of(rows[0])
-
-    async def incidents(
-        self,
-        *,
-        statuses: Sequence[Status] = (),
-        dag_id: str | None = None,
-        before: int | None = None,
-        limit: int = 50,
-    ) -> list[IncidentRecord]:
-        """Newest first; `before` is the id to go on from."""
-        wanted: list[ColumnElement[bool]] = []
-        if statuses:
-            wanted.append(col(IncidentRow.status).in_([status.value for status in statuses]))
-        if dag_id is not None:
-            wanted.append(col(IncidentRow.dag_id) == dag_id)
-        if before is not None:
-            wanted.append(col(IncidentRow.id) < before)
-        query = select(IncidentRow).where(*wanted).order_by(col(IncidentRow.id).desc()).limit(limit)
-        return [incident_of(row) for row in await self._rows(query)]
-
-    async def recall(self, signature: str, *, limit: int = 20) -> Remembered | None:
-        """What was true of this signature, and how often what was done about it helped; newest first."""
-        query = (
-            select(IncidentRow)
-            .where(
-                col(IncidentRow.signature) == signature,
-                col(IncidentRow.outcome).is_not(None),
-                col(IncidentRow.attempt) > 0,
-            )
-            .order_by(col(IncidentRow.id).desc())
-            .limit(limit)
-        )
-        records = [incident_of(row) for row in await self._rows(query)]
-        healed = [one for one in records if one.outcome is Outcome.HEALED]
-        if not healed or healed[0].diagnosis is None:
-            return None
-        failed = [one for one in records if one.outcome in (Outcome.ESCALATED, Outcome.NOT_HEALED)]
-        return Remembered(
-            incident_id=healed[0].id,
-            diagnosis=healed[0].diagnosis,
-            healed=len(healed),
-            failed=len(failed),
-            last_failed=bool(failed) and failed[0].id > healed[0].id,
-        )
-
-    async def detail(self, incident_id: int) -> IncidentDetail:
-        """One incident and all that hangs on it."""
-        record = await self.incident(incident_id)
-        occurrences = await self._rows(
-            select(OccurrenceRow)
-            .where(col(OccurrenceRow.incident_id) == incident_id)
-            .order_by(col(OccurrenceRow.id))
-        )
-        actions = await self._rows(
-            select(ActionRow)
-            .where(col(ActionRow.incident_id) == incident_id)
-            .order_by(col(ActionRow.attempt), col(ActionRow.position))
-        )
-        return IncidentDetail(
-            incident=record,
-            occurrences=tuple(occurrence_of(row) for row in occurrences),
-            ledger=tuple(ledger_of(row) for row in actions),
-            events=tuple(await self.events(incident_id=incident_id, limit=1000)),
-        )
-
-    async def events(
-        self,
-        *,
-        incident_id: int | None = None,
-        node: str | None = None,
-        level: str | None = None,
-        after: int = 0,
-        limit: int = 200,
-    ) -> list[AgentEvent]:
-        """The agent log in order, after the event with id `after`."""
-        wanted: list[ColumnElement[bool]] = [col(EventRow.id) > after]
-        if incident_id is not None:
-            wanted.append(col(EventRow.incident_id) == incident_id)
-        if node is not None:
-            wanted.append(col(EventRow.node) == node)
-        if level is not None:
-            wanted.append(col(EventRow.level) == level)
-        query = select(EventRow).where(*wanted).order_by(col(EventRow.id)).limit(limit)
-        return [event_of(row) for row in await self._rows(query)]
-
-    async def outcomes(self) -> dict[Outcome, int]:
-        """How many incidents ended how."""
-        query = (
-            select(col(IncidentRow.outcome), func.count())
-            .where(col(IncidentRow.outcome).is_not(None))
-            .group_by(col(IncidentRow.outcome))
-        )
-        with store_errors("counting"):
-            async with self._engine.connect() as connection:
-                return {Outcome(str(name)): int(n) for name, n in (await connection.execute(query)).all()}
-
-    async def status_counts(self) -> dict[Status, int]:
-        """How many incidents stand where."""
-        query = select(col(IncidentRow.status), func.count()).group_by(col(IncidentRow.status))
-        with store_errors("counting"):
-            async with self._engine.connect() as connection:
-                return {Status(name): int(count) for name, count in (await connection.execute(query)).all()}
-
     # --- logs and settings ---
 
     async def put_log(self, text: str) -> str:
@@ -504,16 +380,6 @@ class IncidentStore:
         await self._write(insert_once(self._engine, LogRow, row))
         return name
 
-    async def get_log(self, name: str) -> str | None:
-        """The log under this digest."""
-        rows = await self._rows(select(LogRow).where(col(LogRow.digest) == name))
-        return zlib.decompress(rows[0].body).decode() if rows else None
-
-    async def setting(self, key: str) -> JsonValue:
-        """What was remembered under this key; None when nothing was."""
-        rows = await self._rows(select(SettingRow).where(col(SettingRow.key) == key))
-        return rows[0].value if rows else None
-
     async def remember(self, key: str, value: JsonValue) -> None:
         """Remember a value under this key."""
         now = self._clock()
@@ -523,11 +389,6 @@ class IncidentStore:
         await self._write(
             update(SettingRow).where(col(SettingRow.key) == key).values(value=value, updated_at=now)
         )
-
-    async def _rows(self, query: Any) -> list[Any]:
-        with store_errors("reading"):
-            async with AsyncSession(self._engine) as session:
-                return list((await session.execute(query)).scalars().all())
 
     async def _write(self, statement: Any) -> int:
         with store_errors("writing"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
 from graph.domain import Answer, AnswerKind, Door, Outcome, Status
 from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
 from server.record import Lease
+from server.service import is_gone
 from server.store import LEASE, IncidentStore
 from tests.factories import Clock, make_failure, make_snapshot
 
@@ -182,3 +184,29 @@ async def test_remembered_values_are_replaced(store: IncidentStore) -> None:
 
     assert await store.setting("k") == {"n": 2}
     assert await store.setting("other") is None
+
+
+async def test_the_leases_of_a_dead_worker_are_given_up_at_once(store: IncidentStore) -> None:
+    await open_one(store)
+    await store.claim_due(owner="here:1", limit=5)
+
+    assert await store.free_leases(dead=lambda owner: owner == "elsewhere:1") == 0
+    assert await store.claim_due(owner="here:2", limit=5) == []
+    assert await store.free_leases(dead=lambda owner: owner == "here:1") == 1
+    (lease,) = await store.claim_due(owner="here:2", limit=5)
+    assert lease.epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "gone"),
+    [
+        pytest.param("me:space:1", True, id="our own name at start is of a former life"),
+        pytest.param(f"me:space:{os.getpid()}", False, id="a process that lives"),
+        pytest.param("me:space:999999999", True, id="a process that is no more"),
+        pytest.param("me:other:999999999", False, id="another container's processes cannot be seen"),
+        pytest.param("you:space:999999999", False, id="another machine's neither"),
+        pytest.param("strange", False, id="a name of another form"),
+    ],
+)
+def test_whose_owner_is_gone(other: str, gone: bool) -> None:
+    assert is_gone(other, "me:space:1") is gone

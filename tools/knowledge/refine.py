@@ -21,6 +21,18 @@ DATA_CAUSES = frozenset(
         RootCause.MISSING_DATA,
     }
 )
+#: causes at a remote host; elsewhere a host in the text is a mention
+_REMOTE = frozenset(
+    {
+        RootCause.NETWORK_UNREACHABLE,
+        RootCause.AUTHENTICATION_FAILED,
+        RootCause.PERMISSION_DENIED,
+        RootCause.RATE_LIMITED,
+        RootCause.UPSTREAM_UNAVAILABLE,
+        RootCause.TLS_ERROR,
+        RootCause.TIMEOUT,
+    }
+)
 _MAY_BE_DATA = DATA_CAUSES | {RootCause.CODE_ERROR, RootCause.UNKNOWN, RootCause.EXTERNAL_JOB_FAILED}
 _KEYED = re.compile(r"^(?:\w+\.)*(KeyError|AttributeError|IndexError|TypeError)\b")
 _STORING = frozenset({"_push_xcom_if_needed", "_xcom_push", "xcom_push", "_xcom_push_to_db"})
@@ -254,7 +266,7 @@ def _slow_once(case: Case, lead: Entry) -> tuple[bool, Remediation]:
 
 def add_facts(found: Facts, case: Case, top: Candidate) -> Facts:
     """Facts that come from Airflow, not from the log."""
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {} if top.cause in _REMOTE else {"host": None}
     if case.context.report is not None:
         changes["report"] = case.context.report
     if top.cause is RootCause.CAPACITY_UNAVAILABLE and case.context.pool is not None:
