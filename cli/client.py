@@ -56,6 +56,10 @@ class ApiClient:
         """Close an escalated incident."""
         return await self._ask("POST", f"/api/incidents/{incident_id}/close", json={"reason": reason})
 
+    async def reopen(self, incident_id: int, reason: str) -> Body:
+        """Give an escalated incident back."""
+        return await self._ask("POST", f"/api/incidents/{incident_id}/reopen", json={"reason": reason})
+
     async def control(self, switches: Mapping[str, JsonValue]) -> Body:
         """Set the switches; what is in force comes back."""
         return await self._ask("POST", "/api/control", json=dict(switches))

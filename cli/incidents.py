@@ -31,7 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print what the API answere
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
-    for command in (incidents, show, approve, edit, reject, respond, close, pause, resume):
+    for command in (incidents, show, approve, edit, reject, respond, close, reopen, pause, resume):
         app.command()(command)
 
 
@@ -142,6 +142,17 @@ def close(
     """Close an incident that was escalated to people."""
     closed = call(url, token, lambda client: client.close(number, reason))
     typer.echo(f"incident {closed['id']} is closed")
+
+
+def reopen(
+    number: Number,
+    reason: Annotated[str, typer.Argument(help="why")] = "",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Give an escalated incident back to Airmedic, after the code or the credentials were mended."""
+    opened = call(url, token, lambda client: client.reopen(number, reason))
+    typer.echo(f"incident {opened['id']} is open again")
 
 
 def pause(url: Url = DEFAULT_URL, token: Token = None) -> None:

@@ -58,6 +58,7 @@ def question(found: IncidentDetailOut) -> Html:
         el("h3", "Your decision"),
         el("p", found.plan.summary, cls="am-ask"),
         el("ol", *(el("li", words) for words in _requests(found)), cls="am-steps"),
+        diff(found.plan.diff),
         el("p", "Nothing is touched before you approve.", until, cls="am-quiet"),
         cls="am-question",
     )
@@ -111,7 +112,7 @@ def _ruled_out(diagnosis: Diagnosis) -> Html:
 
 def _plan(found: IncidentDetailOut) -> Html:
     plan = found.plan
-    if plan is None:
+    if plan is None or found.asks:  # the question shows it, right above its buttons
         return Html("")
     wait = f"begins after {duration(plan.wait)}" if plan.wait > 0 else ""
     actions = [el("li", el("code", one.name), " ", _args(one.args)) for one in plan.actions]

@@ -146,7 +146,7 @@ def _list_pane() -> ListPane:
 
 
 def _detail_pane() -> DetailPane:
-    shown = gr.Textbox(value="{}", visible="hidden", elem_id="am-shown")
+    shown = gr.Textbox(value="{}", elem_id="am-shown")  # hidden by the style: its value must stay in the page
     back = gr.Button("All incidents", size="sm", elem_classes="am-back", visible=False)
     said = html(value="")
     head, asked = html(value=""), html(value="")

@@ -16,7 +16,9 @@ def mode_line(status: StatusOut) -> Html:
     airflow = badge("Airflow answers", "good") if status.airflow.ok else badge("Airflow is silent", "bad")
     ask = status.waiting_decision
     asked = badge(f"{ask} for your decision", "warn") if ask else badge("Nothing to decide", "calm")
-    return el("div", mode, airflow, asked, el("span", status.airflow_id, cls="am-quiet"), cls="am-mode")
+    return el(
+        "div", mode, airflow, asked, el("span", f"Airflow {status.airflow_id}", cls="am-quiet"), cls="am-mode"
+    )
 
 
 def status_page(status: StatusOut) -> Html:

@@ -36,6 +36,8 @@ TITLES = {
     "step_failed": "A step failed",
 }
 
+VERDICTS = {"auto": "to be done without asking", "ask": "a person is asked", "never": "not allowed"}
+
 
 def sentence(event: AgentEventOut) -> str:
     """One event as one line; every value in it is data, not markup."""
@@ -72,7 +74,8 @@ def _decided(data: Data) -> str:
     wait = data.get("wait")
     after = f", after {duration(wait)}" if isinstance(wait, int | float) and wait > 0 else ""
     shadow = " (shadow: nothing is touched)" if data.get("shadow") else ""
-    return f"{data.get('verdict')} by rule {data.get('rule')}{after}{shadow}: {data.get('plan')}"
+    verdict = VERDICTS.get(str(data.get("verdict")), str(data.get("verdict")))
+    return f"{verdict}, by rule {data.get('rule')}{after}{shadow}: {data.get('plan')}"
 
 
 def _checked(data: Data) -> str:

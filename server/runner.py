@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 
@@ -21,7 +22,7 @@ from nodes.deps import Deps
 from server.narration import columns_of, events_of
 from server.notifier import Notice, Notifier
 from server.record import IncidentRecord, Lease
-from server.store import IncidentStore
+from server.store import REOPENED, IncidentStore
 
 log = structlog.get_logger("runner")
 
@@ -38,6 +39,21 @@ class MakeDeps(Protocol):
     """Builds the world of one incident's run: the ledger in it is bound to the lease."""
 
     def __call__(self, lease: Lease, record: IncidentRecord) -> Deps: ...
+
+
+# What a reopened incident starts from; attempts, spent plans and people's words are kept.
+AFRESH: HealState = {
+    "outcome": None,
+    "reason": "",
+    "intervene": False,
+    "plan": None,
+    "decision": None,
+    "asked": False,
+    "applied": False,
+    "undo": False,
+    "stale": "",
+    "watch_until": None,
+}
 
 
 @dataclass(frozen=True)
@@ -163,8 +179,9 @@ class Runner:
         if isinstance(given, Skipped):
             await self._store.settle(lease, wake_at=given.until)
             return
+        reopened = record.answer == REOPENED
         finished = snapshot.values.get("outcome") is not None and not snapshot.next
-        if not finished:
+        if reopened or not finished:
             deps = self._make_deps(lease, record)
             async for update in self._graph.astream(
                 given, config, context=deps, stream_mode="updates", durability="sync"
@@ -175,7 +192,9 @@ class Runner:
     def _next_input(self, snapshot: StateSnapshot, record: IncidentRecord) -> Any:
         """The first input, the answer to an interrupt, or None to go on after a crash."""
         if not snapshot.values:
-            return {"incident": record.to_domain()}
+            return {"incident": record.to_domain(), "attempt": record.attempt}
+        if record.answer == REOPENED and not snapshot.next:
+            return {**AFRESH, "incident": record.to_domain()}
         if not snapshot.interrupts:
             return None
         waiting = snapshot.interrupts[0]
@@ -224,6 +243,9 @@ class Runner:
             **closed,
         )
         log.info("ended", outcome=outcome.value, reason=reason)
+        if not escalated and isinstance(self._graph.checkpointer, BaseCheckpointSaver):
+            # The row keeps what happened; the checkpoints were for going on.
+            await self._graph.checkpointer.adelete_thread(str(record.id))
         await self._tell(outcome.value, record, f"{record.task}: {outcome.value}", reason)
 
     async def _wait(self, lease: Lease, record: IncidentRecord, value: dict[str, Any]) -> None:

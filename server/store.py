@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import CursorResult, Insert, and_, case, insert, or_, select, update
+from sqlalchemy import CursorResult, Insert, Update, and_, case, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -32,6 +32,7 @@ from server.tables import (
 )
 from tools.signature import template
 
+REOPENED = {"reopened": True}  # stands in `answer` until the graph has begun again
 LEASE = timedelta(seconds=30)
 
 
@@ -161,13 +162,12 @@ class IncidentStore(StoreReads):
                 )
                 incident_id: int = found.scalar_one()  # type: ignore[assignment]
                 if not created:
-                    await connection.execute(
-                        update(IncidentRow)
-                        .where(
-                            col(IncidentRow.id) == incident_id, col(IncidentRow.status) != Status.ESCALATED
-                        )
-                        .values(wake_at=now)
-                    )
+                    mine = update(IncidentRow).where(col(IncidentRow.id) == incident_id)
+                    awake = col(IncidentRow.status) != Status.ESCALATED.value
+                    await connection.execute(mine.where(awake).values(wake_at=now))
+                    # Somebody ran it again and it failed again: that is news, even with a person.
+                    again = col(IncidentRow.try_number) < occurrence.try_number
+                    await connection.execute(self._reopening(incident_id, now).where(again))
                 await connection.execute(
                     update(OccurrenceRow)
                     .where(col(OccurrenceRow.id) == occurrence.id)
@@ -348,6 +348,33 @@ class IncidentStore(StoreReads):
         if record.status is not Status.WAITING_DECISION:
             return f"incident {incident_id} asks nothing now; it is {record.status}"
         return f"the question of incident {incident_id} has expired"
+
+    @staticmethod
+    def _reopening(incident_id: int, now: datetime) -> Update:
+        return (
+            update(IncidentRow)
+            .where(col(IncidentRow.id) == incident_id, col(IncidentRow.status) == Status.ESCALATED.value)
+            .values(
+                status=Status.OPEN.value,
+                outcome=None,
+                reason="",
+                answer=REOPENED,
+                wake_at=now,
+                updated_at=now,
+                version=col(IncidentRow.version) + 1,
+            )
+        )
+
+    async def reopen(self, incident_id: int, *, by: str, reason: str) -> IncidentRecord:
+        """A person gives an escalated incident back: it is looked at afresh, spent plans stay spent."""
+        done = await self._write(self._reopening(incident_id, self._clock()))
+        record = await self.incident(incident_id)
+        if not done:
+            raise DecisionConflict(
+                f"incident {incident_id} is {record.status}; only an escalated one is reopened"
+            )
+        await self.add_event("reopened", incident_id=incident_id, data={"by": by, "reason": reason})
+        return record
 
     async def close(self, incident_id: int, *, by: str, reason: str) -> IncidentRecord:
         """A person closes an escalated incident."""

@@ -13,7 +13,9 @@ from graph.domain import (
     Diagnosis,
     DomainType,
     Pool,
+    Remediation,
     RootCause,
+    RuledOut,
     RunSnapshot,
     TaskRef,
     TaskSnapshot,
@@ -106,6 +108,22 @@ async def gather_situation(
     if cause is RootCause.RATE_LIMITED:
         found = found.model_copy(update={"failed_in_a_row": await _failed_in_a_row(airflow, ref)})
     return found
+
+
+def reconsider(diagnosis: Diagnosis, situation: Situation) -> Diagnosis:
+    """The cause in the light of what the log cannot know: a host is not reached because its name is new."""
+    moved = situation.moved
+    if moved is None or diagnosis.transient or diagnosis.root_cause is not RootCause.NETWORK_UNREACHABLE:
+        return diagnosis
+    why = f"Connection {moved.now.conn_id!r} is not what it was when a run last succeeded"
+    return diagnosis.model_copy(
+        update={
+            "root_cause": RootCause.MISSING_CONFIGURATION,
+            "remediation": Remediation.UPDATE_CONFIGURATION,
+            "summary": f"{why}. {diagnosis.summary}",
+            "ruled_out": (*diagnosis.ruled_out, RuledOut(root_cause=diagnosis.root_cause, why=why)),
+        }
+    )
 
 
 def _batch(ref: TaskRef, others: Sequence[TaskRef]) -> tuple[TaskRef, ...]:

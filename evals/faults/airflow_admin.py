@@ -108,6 +108,19 @@ class AirflowAdmin:
 
         await _wait(f"file {filename!r}", state, {"broken"}, within)
 
+    async def wait_tag(self, dag_id: str, tag: str, *, within: float) -> None:
+        """Wait until Airflow has read the DAG with this tag."""
+
+        async def state() -> str:
+            tags = (await self._found(f"dags/{dag_id}"))["tags"]
+            return tag if any(one["name"] == tag for one in tags) else "without it"
+
+        await _wait(f"tag {tag!r} of {dag_id!r}", state, {tag}, within)
+
+    async def paused(self, dag_id: str) -> bool:
+        """Whether new runs of the DAG are held."""
+        return bool((await self._found(f"dags/{dag_id}"))["is_paused"])
+
     async def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         """The task instance as Airflow describes it."""
         return await self._found(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")

@@ -90,6 +90,11 @@ async def _cleared_once(stage: Stage, run_id: str, detail: IncidentDetail) -> li
     return [] if states == ["failed", "failed", "success"] else [f"the task's tries are {states}"]
 
 
+async def _paused(stage: Stage, run_id: str, detail: IncidentDetail) -> list[str]:
+    """As approved."""
+    return [] if await stage.world.airflow.paused(PIPELINE) else ["the DAG is not paused"]
+
+
 def _summary(detail: IncidentDetail) -> str:
     found = detail.incident.diagnosis
     return found.summary if found else ""
@@ -106,5 +111,6 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "F41": _cleared_once,
         "F42": _cleared_once,
         "F45": _from_memory,
+        "F46": _paused,
     }
 )

@@ -93,6 +93,7 @@ class Ground:
 async def open_ground(root: Path, *, progress: Callable[[str], None]) -> AsyncIterator[Ground]:
     """Start Airflow and the world; end all of it whatever happens. `root` is kept between runs."""
     layout = Layout(root).make()
+    more_dags = layout.add_bench_dags()
     port = free_port()
     secret = "whsec_" + secrets.token_urlsafe(24).replace("-", "A").replace("_", "B")
     env = layout.env(airmedic_url=f"http://127.0.0.1:{port}", secret=secret)
@@ -108,7 +109,7 @@ async def open_ground(root: Path, *, progress: Callable[[str], None]) -> AsyncIt
                 home=root / "airflow", dags=layout.dags, plugins=layout.plugins, env=env, progress=progress
             )
         )
-        for dag_id in (PIPELINE, FEED):
+        for dag_id in (PIPELINE, FEED, *more_dags):
             await sandbox.wait_dag(dag_id)
         world = await stack.enter_async_context(
             open_world(
@@ -120,6 +121,7 @@ async def open_ground(root: Path, *, progress: Callable[[str], None]) -> AsyncIt
                 logs=sandbox.home / "logs",
             )
         )
+        world.more_dags = more_dags
         password = _password(sandbox.home / "passwords.json")
         await world.prepare()
         yield Ground(layout, world, sandbox, front, port, secret, password, databases.resolve())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from evals.faults import steps
+from evals.faults import steps, twists
 from evals.faults.steps import Injection, lasting, passing
 
 __all__ = ["INJECTIONS", "Injection"]
@@ -38,6 +38,7 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         "F18": lasting(steps.delete_connection, steps.restore_connection, "fetch"),
         "F19": passing(steps.source_with(slow=steps.TOO_SLOW), steps.mend_source, "fetch", after=0),
         "F20": lasting(steps.source_with(slow=steps.ALWAYS_SLOW), steps.restore_contract, "fetch"),
+        "F21": lasting(twists.narrow_memory, twists.restore_all, "load"),
         "F22": Injection(steps.slow_load, steps.normal_load, steps.kill_each_try, "load"),
         "F23": passing(steps.lock_warehouse, steps.unlock_warehouse, "load", after=steps.LOCKED_FOR),
         "F24": Injection(steps.empty_pool, steps.restore_settings, steps.stuck_in_pool, "load"),
@@ -52,6 +53,7 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         ),
         "F28": lasting(steps.break_sql, steps.restore_code, "load"),
         "F29": lasting(steps.fill_disk, steps.restore_code, "load"),
+        "F30": lasting(twists.expire_certificate, twists.renew_certificate, "fetch"),
         "F31": lasting(
             steps.code("employees_transform.py", steps.SHELL_TRANSFORM), steps.restore_code, "transform"
         ),
@@ -67,9 +69,43 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
             steps.restore_code,
             "transform",
         ),
+        "F34": passing(
+            twists.unsafe_and_closed, twists.safe_and_open, "fetch", after=steps.BACK_AFTER, within=300
+        ),
+        "F35": steps.wrong_data(renamed={"email": "email_address"}),
+        "F36": lasting(steps.lock_warehouse, steps.unlock_warehouse, "load", within=400),
+        "F37": Injection(
+            steps.close_source,
+            steps.open_source,
+            twists.shards_fail,
+            "pull",
+            dag_id=twists.SHARDS,
+            symptom=twists.some_shard_fails,
+            within=1800,
+        ),
+        "F38": lasting(
+            steps.code("employees_transform.py", twists.ORDERING_TRANSFORM), steps.restore_code, "transform"
+        ),
         "F39": Injection(steps.close_source, steps.open_source, steps.mend_before_retry, None),
+        "F40": steps.wrong_data(renamed={"email": "email_address"}),
+        "F41": passing(steps.close_source, steps.open_source, "fetch", after=steps.BACK_AFTER),
+        "F42": passing(steps.close_source, steps.open_source, "fetch", after=steps.BACK_AFTER, within=400),
         "F43": Injection(steps.nothing, steps.nothing, steps.ends_well, None),
         "F44": Injection(steps.close_source, steps.open_source, steps.mend_before_retry, None),
+        "F45": passing(
+            steps.close_source, steps.open_source, "fetch", after=steps.BACK_AFTER, seen_before=True
+        ),
+        "F46": lasting(
+            steps.source_with(status=429), twists.unpause, "fetch", before=twists.fail_again_and_again
+        ),
+        "F48": Injection(
+            twists.break_ratings,
+            twists.end_ratings,
+            twists.enrichment_fails,
+            "enrich",
+            dag_id=twists.ENRICHED,
+            within=400,
+        ),
         "F49": lasting(steps.no_feed_run, steps.restore_departments, "fetch"),
     }
 )

@@ -95,16 +95,18 @@ async def _open_killed(ground: Ground, name: str) -> AsyncIterator[Stage]:
 async def kill_at_each(moments: tuple[Moment, ...], medic: MedicProcess, service: Service) -> None:
     """Kill it as soon as each moment has come, and start it again."""
     for moment in moments:
-        while not await _has_come(moment, service):
-            await asyncio.sleep(LOOK)
+        await _wait_for(moment, service)
         await medic.kill()
         await asyncio.sleep(DOWN)
         await medic.start()
 
 
-async def _has_come(moment: Moment, service: Service) -> bool:
-    found = await service.store.incidents()
-    return bool(found) and moment(await service.store.detail(found[-1].id))
+async def _wait_for(moment: Moment, service: Service) -> None:
+    while True:
+        found = await service.store.incidents()
+        if found and moment(await service.store.detail(found[-1].id)):
+            return
+        await asyncio.sleep(LOOK)
 
 
 class MedicProcess:

@@ -7,6 +7,7 @@ anything Airmedic says.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
@@ -17,11 +18,12 @@ from typing import NamedTuple
 
 from evals.faults.airflow_admin import BenchFailed
 from evals.faults.catalogue import DataCheck
-from evals.faults.world import Layout
+from evals.faults.world import SHARDS_SETTING, Layout
 from server.demo_source import DEPARTMENTS, SourceFaults, employee, healthy_rows, rows
 
 COLUMNS = "id, name, email, department, salary, hired_on"
 SHOWN = 5  # differences quoted
+MAPPED = 200  # map indexes of the bench's mapped task, unless the setting says otherwise
 
 
 class LoadedRow(NamedTuple):
@@ -86,6 +88,10 @@ def judge(layout: Layout, run_id: str, check: DataCheck, faults: SourceFaults | 
     faults = faults or SourceFaults()
     if check is DataCheck.NOTHING:
         return DataVerdict(agrees=True, expected=0, found=0)
+    if check is DataCheck.EACH_INDEX:
+        return judge_shards(layout.warehouse, run_id)
+    if check is DataCheck.NO_ENRICHMENT:
+        return judge_enriched(layout.warehouse, run_id)
     if check not in (DataCheck.ALL_ROWS, DataCheck.GOOD_ROWS, DataCheck.UNCHANGED):
         raise BenchFailed(f"the demo pipeline has no data for the check {check.value!r}")
     expected = expected_rows(check, faults)
@@ -94,6 +100,37 @@ def judge(layout: Layout, run_id: str, check: DataCheck, faults: SourceFaults | 
     if check is DataCheck.GOOD_ROWS:
         differences += _not_kept(layout.run_file(run_id, "quarantined"), len(rows(faults)) - len(expected))
     return DataVerdict(not differences, len(expected), len(found), tuple(differences[:SHOWN]))
+
+
+def judge_shards(warehouse: Path, run_id: str, *, shards: int | None = None) -> DataVerdict:
+    """Each map index's row is there once."""
+    expected = shards or int(os.environ.get(SHARDS_SETTING) or MAPPED)
+    found = _column(warehouse, "SELECT shard FROM shards WHERE run_id = ?", run_id)
+    counts = Counter(found)
+    wrong = [f"shard {n} is there {counts[n]} times" for n in range(expected) if counts[n] != 1]
+    wrong += [f"shard {n} should not be there" for n in counts if n not in range(expected)]
+    return DataVerdict(not wrong, expected, len(found), tuple(wrong[:SHOWN]))
+
+
+def judge_enriched(warehouse: Path, run_id: str) -> DataVerdict:
+    """Every employee is there once, without a rating."""
+    wanted = [int(str(row["id"])) for row in healthy_rows()]
+    found = _column(warehouse, "SELECT id FROM enriched WHERE run_id = ?", run_id)
+    rated = _column(warehouse, "SELECT id FROM enriched WHERE run_id = ? AND rating IS NOT NULL", run_id)
+    wrong = [] if sorted(found) == sorted(wanted) else [f"{len(found)} rows, not {len(wanted)} once each"]
+    wrong += [f"{len(rated)} rows are rated"] if rated else []
+    return DataVerdict(not wrong, len(wanted), len(found), tuple(wrong))
+
+
+def _column(warehouse: Path, query: str, run_id: str) -> list[int]:
+    """The numbers of one run; none when there is no such table yet."""
+    if not warehouse.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{warehouse}?mode=ro", uri=True)) as database:
+        table = query.split()[3]
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            return []
+        return [int(value) for (value,) in database.execute(query, (run_id,))]
 
 
 def _repeated(found: Iterable[LoadedRow]) -> list[str]:

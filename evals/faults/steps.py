@@ -114,20 +114,11 @@ class Injection:
     task_id: str | None  #: the task that fails, None when none should
     triggers: bool = True  #: False: there is no run to start, `play` does not look at its id
     dag_id: str = PIPELINE
-    symptom: Play | None = None  #: how the fault shows without Airmedic; None: the task fails for good
+    symptom: Play | None = None  #: how the fault shows without Airmedic; None: as `play` does
     before: Step | None = None  #: what happened before Airmedic came
     past: Step | None = None  #: what Airmedic has seen before the fault
     seen_before: bool = False  #: the same fault healed once already
     within: float = 240.0  #: seconds in which it must end
-
-    async def show(self, world: World, run_id: str) -> None:
-        """Wait until the fault shows, with Airmedic off."""
-        if self.symptom is not None:
-            await self.symptom(world, run_id)
-        elif self.task_id is None or not self.triggers:
-            await self.play(world, run_id)
-        else:
-            await fails_for_good(world, run_id, self.task_id, dag_id=self.dag_id)
 
 
 def lasting(inject: Step, lift: Step, task_id: str, **more: Any) -> Injection:
@@ -142,12 +133,15 @@ def lasting(inject: Step, lift: Step, task_id: str, **more: Any) -> Injection:
 def passing(inject: Step, lift: Step, task_id: str, *, after: float, **more: Any) -> Injection:
     """A fault that goes away by itself, this many seconds after the task has failed for good."""
 
-    async def play(world: World, run_id: str) -> None:
+    async def symptom(world: World, run_id: str) -> None:
         await fails_for_good(world, run_id, task_id)
+
+    async def play(world: World, run_id: str) -> None:
+        await symptom(world, run_id)
         await asyncio.sleep(after)
         await lift(world)
 
-    return Injection(inject, lift, play, task_id, **more)
+    return Injection(inject, lift, play, task_id, symptom=symptom, **more)
 
 
 # --- the source -------------------------------------------------------------------------------------------

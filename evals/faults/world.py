@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ SOURCE = "employees_api"
 WAREHOUSE = "airmedic_warehouse"
 POOL = "employees_pool"
 POOL_SLOTS = 2
+
+SHARDS_SETTING = "AIRMEDIC_DEMO_SHARDS"  # fewer map indexes than the bench's two hundred
 
 FEED_TIMEOUT = 90.0  # seconds
 
@@ -86,9 +88,18 @@ class Layout:
         shutil.copytree(PROJECT / "dags", self.dags, ignore=shutil.ignore_patterns("__pycache__"))
         return self
 
+    def add_bench_dags(self) -> tuple[str, ...]:
+        """The DAGs that only the bench needs, beside the others; their ids."""
+        found = sorted((PROJECT / "bench_dags").glob("*.py"))
+        for path in found:
+            shutil.copy(path, self.dags)
+        return tuple(path.stem for path in found)
+
     def env(self, *, airmedic_url: str = "", secret: str = "", airflow_id: str = "demo") -> dict[str, str]:
         """What the Airflow's processes must find in their environment."""
         told = {"AIRMEDIC_DEMO_DIR": str(self.files.resolve())}
+        if shards := os.environ.get(SHARDS_SETTING):
+            told[SHARDS_SETTING] = shards
         if airmedic_url:
             told |= {
                 "AIRMEDIC_URL": airmedic_url,
@@ -111,7 +122,18 @@ class World:
         self.source = source
         self.airflow = airflow
         self.logs = logs  #: Airflow's folder of task logs
+        self.more_dags: tuple[str, ...] = ()  #: of the bench, beside the demo's own
         self._lock: sqlite3.Connection | None = None
+        self._extras: list[Callable[[], Awaitable[None]]] = []
+
+    def on_reset(self, end: Callable[[], Awaitable[None]]) -> None:
+        """Something a fault started beside the world, and how it is ended."""
+        self._extras.append(end)
+
+    async def end_extras(self) -> None:
+        """End what faults started."""
+        while self._extras:
+            await self._extras.pop()()
 
     async def prepare(self) -> None:
         """Put in place what the pipeline needs; the DAGs must have been parsed."""
@@ -122,11 +144,13 @@ class World:
     async def reset(self) -> None:
         """As if no fault had ever been: source, settings, code, files and warehouse."""
         self.unlock_warehouse()
+        await self.end_extras()
         self.source.state.reset()
         await self.source.start()
         await self.restore_settings()
         self.restore_code()
-        await self.airflow.end_active_runs(PIPELINE)
+        for dag_id in (PIPELINE, *self.more_dags):
+            await self.airflow.end_active_runs(dag_id)
         self._clear_files()
         await self.ensure_departments()
 
@@ -230,6 +254,7 @@ class World:
     async def aclose(self) -> None:
         """Let go of what is held."""
         self.unlock_warehouse()
+        await self.end_extras()
 
 
 @asynccontextmanager

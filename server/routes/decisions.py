@@ -116,3 +116,14 @@ async def close(
     """Close an incident that was escalated to people."""
     reason = redact(body.reason) if body is not None else ""
     return IncidentOut.of(await service.store.close(incident_id, by=by, reason=reason))
+
+
+@router.post("/{incident_id}/reopen", responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503))
+async def reopen(
+    incident_id: IncidentId, service: ServiceDep, by: OperatorDep, body: CloseIn | None = None
+) -> IncidentOut:
+    """Give an escalated incident back to Airmedic: it is looked at afresh."""
+    reason = redact(body.reason) if body is not None else ""
+    record = await service.store.reopen(incident_id, by=by, reason=reason)
+    service.runner.ring()
+    return IncidentOut.of(record)

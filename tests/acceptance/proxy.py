@@ -72,6 +72,7 @@ class Proxy:
         self.rule: Rule = pass_all
         self.passed: list[Passed] = []
         self._port = urlsplit(airflow_url).port
+        self._kept = asyncio.Condition()
         self._listening: asyncio.Server | None = None
         self._mine = 0
         self._open: set[asyncio.StreamWriter] = set()
@@ -89,6 +90,11 @@ class Proxy:
         """The clears in earnest of one run."""
         clears = [one for one in self.passed if one.request.is_clear]
         return [one for one in clears if one.request.json["dag_run_id"] == run_id]
+
+    async def caught(self, count: int) -> None:
+        """Wait until so many requests were kept from their end."""
+        async with self._kept:
+            await self._kept.wait_for(lambda: sum(one.fate is not Fate.PASS for one in self.passed) >= count)
 
     async def accept(self) -> None:
         """Take connections, on the same port as before."""
@@ -125,6 +131,8 @@ class Proxy:
             writer.write(answer)
             await writer.drain()
         else:
+            async with self._kept:
+                self._kept.notify_all()
             await reader.read()  # until the other side hangs up
 
     async def _ask_airflow(self, request: Request) -> bytes:

@@ -74,8 +74,7 @@ async def tell(scene: Scene, proxy: Proxy, medic: MedicProcess) -> Story:
     await medic.start()
     resumed = [await medic.api.incident(one.id) for one in waiting]
     async with asyncio.timeout(WITHIN):
-        while sum(one.fate is not Fate.PASS for one in proxy.passed) < len(runs):
-            await asyncio.sleep(0.05)
+        await proxy.caught(len(runs))
     await medic.kill()
 
     proxy.rule = pass_all

@@ -391,6 +391,7 @@ async def test_the_openapi_document_builds_and_names_every_route(api: Api) -> No
     assert set(document["paths"]) == {
         "/webhook",
         "/api/control",
+        "/api/incidents/{incident_id}/reopen",
         "/api/status",
         "/api/logs",
         "/api/incidents",

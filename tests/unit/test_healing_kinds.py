@@ -146,3 +146,43 @@ async def test_a_signature_that_healed_is_answered_from_memory(tmp_path: Path, c
         assert second.diagnosis is not None
         assert second.diagnosis.by is DiagnosedBy.MEMORY
         assert second.root_cause is RootCause.NETWORK_UNREACHABLE
+
+
+async def test_an_escalated_incident_is_given_back(tmp_path: Path, clock: Clock) -> None:
+    airmedic_says = [
+        make_diagnosis(root_cause=RootCause.CODE_ERROR, transient=False, remediation=Remediation.CHANGE_CODE),
+        make_diagnosis(),
+    ]
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock, *airmedic_says) as ward:
+        await ward.report()
+        record = await ward.only()
+        assert record.status is Status.ESCALATED
+
+        await ward.service.store.reopen(record.id, by="ada", reason="the code is mended")
+        await ward.go_on()
+        for _ in range(2):
+            await ward.pass_time(60)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+
+
+async def test_a_new_failure_of_an_escalated_task_is_news(tmp_path: Path, clock: Clock) -> None:
+    code = make_diagnosis(
+        root_cause=RootCause.CODE_ERROR, transient=False, remediation=Remediation.CHANGE_CODE
+    )
+    airflow = make_airflow(clock, FAIL, FAIL)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock, code) as ward:
+        await ward.report()
+        with airflow.by_someone_else():
+            await airflow.clear("orders", "manual__1", [TASK], dry_run=False)
+        await ward.report(try_number=2)
+
+        record = await ward.only()
+        assert record.status is Status.ESCALATED
+        assert record.try_number == 2
+        assert len(ward.doctor.cases) == 2

@@ -10,7 +10,7 @@ from graph.domain import Connection, Facts, RootCause
 from tests.factories import make_diagnosis, make_task
 from tests.unit.fix_world import CONTRACT, TASK, failed_airflow
 from tools.airflow_memory import MemoryAirflow, TaskSpec, Try
-from tools.situation import Situation, gather_situation, named_in
+from tools.situation import Moved, Situation, gather_situation, named_in, reconsider
 
 GOOD = Connection(conn_id="orders_db", conn_type="http", host="db.example", port=80)
 
@@ -128,3 +128,44 @@ async def test_only_the_same_task_of_the_same_run_joins_a_batch() -> None:
 )
 def test_a_name_counts_only_as_a_string_of_its_own(name: str, named: bool) -> None:
     assert named_in('Variable.get("orders_path")', name) is named
+
+
+@pytest.mark.parametrize(
+    ("cause", "transient", "moved", "becomes"),
+    [
+        pytest.param(
+            RootCause.NETWORK_UNREACHABLE,
+            False,
+            True,
+            RootCause.MISSING_CONFIGURATION,
+            id="an unknown host in a changed Connection is a wrong setting",
+        ),
+        pytest.param(
+            RootCause.NETWORK_UNREACHABLE,
+            True,
+            True,
+            RootCause.NETWORK_UNREACHABLE,
+            id="a host that refuses for a while may be the right one",
+        ),
+        pytest.param(
+            RootCause.NETWORK_UNREACHABLE,
+            False,
+            False,
+            RootCause.NETWORK_UNREACHABLE,
+            id="nothing changed",
+        ),
+        pytest.param(
+            RootCause.CODE_ERROR, False, True, RootCause.CODE_ERROR, id="another cause stays what it is"
+        ),
+    ],
+)
+async def test_a_cause_is_reconsidered(
+    cause: RootCause, transient: bool, moved: bool, becomes: RootCause
+) -> None:
+    found = await situation(RootCause.WORKER_LOST)
+    changed = Moved(now=GOOD.model_copy(update={"host": "db.invalid"}), last_good=GOOD)
+    found = found.model_copy(update={"moved": changed if moved else None})
+
+    after = reconsider(make_diagnosis(root_cause=cause, transient=transient), found)
+
+    assert after.root_cause is becomes
