@@ -340,6 +340,7 @@ class Wiring:
             return {pane.said: notice(str(exc), tone="bad", title="That did not work.")}
 
 
+SEE_WHAT_WAS_SAID = """() => document.querySelector("#am-said")?.scrollIntoView({block: "center"})"""
 LEAVE = (
     "() => { const here = new URL(window.location); here.searchParams.delete('incident'); "
     "window.history.replaceState(null, '', here); }"

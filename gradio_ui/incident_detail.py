@@ -5,13 +5,14 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from gradio_ui.incident_list import name_of
-from gradio_ui.markup import Html, badge, diff, el, facts, join, moment, notice, section, text
+from gradio_ui.markup import CUT, Html, badge, diff, el, facts, join, moment, notice, section, text
 from gradio_ui.timeline import timeline
 from gradio_ui.wording import BY, OUTCOME, SEVERITY, STEP, VERDICT, duration, plain, standing
 from graph.domain import Check, Diagnosis, Status, canonical_json
 from server.schemas import IncidentDetailOut, LedgerOut
 
 SHOWN_VALUE = 400  # characters of a before or after image
+SHOWN_ARGUMENT = 120  # characters; the diff shows what changes
 
 
 def headline(found: IncidentDetailOut) -> Html:
@@ -126,7 +127,12 @@ def _plan(found: IncidentDetailOut) -> Html:
 
 
 def _args(args: dict[str, JsonValue]) -> Html:
-    return el("span", ", ".join(f"{name} = {_short(value)}" for name, value in args.items()), cls="am-quiet")
+    return el("span", ", ".join(f"{name} = {_cut(value)}" for name, value in args.items()), cls="am-quiet")
+
+
+def _cut(value: JsonValue) -> str:
+    spelled = " ".join(_short(value).split())
+    return spelled if len(spelled) <= SHOWN_ARGUMENT else spelled[:SHOWN_ARGUMENT] + CUT
 
 
 def _decision(found: IncidentDetailOut) -> Html:

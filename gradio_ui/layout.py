@@ -148,7 +148,6 @@ def _list_pane() -> ListPane:
 def _detail_pane() -> DetailPane:
     shown = gr.Textbox(value="{}", elem_id="am-shown")  # hidden by the style: its value must stay in the page
     back = gr.Button("All incidents", size="sm", elem_classes="am-back", visible=False)
-    said = html(value="")
     head, asked = html(value=""), html(value="")
     reload = gr.Button("Show the new question", visible=False)
     with gr.Group(visible=False, elem_classes="am-panel") as panel:
@@ -160,6 +159,7 @@ def _detail_pane() -> DetailPane:
             edit = gr.Button("Edit", elem_id="am-edit", min_width=80)
             reject = gr.Button("Reject", elem_id="am-reject", min_width=80)
             respond = gr.Button("Diagnose again with this", elem_id="am-respond", min_width=120)
+    said = html(value="", elem_id="am-said")
     with gr.Group(visible=False, elem_classes="am-panel") as editor:
         forms = [_form(number) for number in range(FORMS)]
         with gr.Row(elem_classes="am-buttons"):

@@ -81,14 +81,9 @@ def _decided(data: Data) -> str:
 def _checked(data: Data) -> str:
     given = data.get("checks")
     checks = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-    marks = {True: "ok", False: "not ok", None: "cannot tell"}
-    return "; ".join(
-        f"{one.get('name')} {marks.get(_answered(one.get('ok')), '')}: {one.get('detail')}" for one in checks
-    )
-
-
-def _answered(ok: JsonValue) -> bool | None:
-    return ok if isinstance(ok, bool) else None
+    good = sum(one.get("ok") is True for one in checks)
+    rest = [f"{one.get('name')}: {one.get('detail')}" for one in checks if one.get("ok") is not True]
+    return "; ".join([f"{good} of {len(checks)} ok", *rest])
 
 
 def timeline(events: Iterable[AgentEventOut]) -> Html:

@@ -18,13 +18,14 @@ from graph.state import HealState
 from nodes.deps import Deps
 from tools.planning import plan as make_plans
 from tools.policy import Question, decide
-from tools.situation import Situation, gather_situation
+from tools.situation import Situation, gather_situation, reconsider
 
 
 async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, state: HealState) -> HealState:
     """Plans for this diagnosis, the next one in hand with policy's word on it; or none, and a checklist."""
     spent = state.get("spent", [])
     situation = await _situation(deps, failure, diagnosis, state)
+    diagnosis = reconsider(diagnosis, situation)
     planned = make_plans(diagnosis, situation)
     refused: list[str] = []
     for plan in planned.plans:
@@ -34,8 +35,14 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
         if decision.verdict is Verdict.NEVER:
             refused.append(f"{plan.summary}: not allowed ({decision.rule}: {'; '.join(decision.reasons)})")
             continue
-        return in_hand(deps, plan, decision)
-    return {"plan": None, "decision": None, "asked": False, "checklist": [*planned.checklist, *refused]}
+        return {**in_hand(deps, plan, decision), "diagnosis": diagnosis}
+    return {
+        "plan": None,
+        "decision": None,
+        "asked": False,
+        "checklist": [*planned.checklist, *refused],
+        "diagnosis": diagnosis,
+    }
 
 
 async def failed_members(deps: Deps, state: HealState) -> list[TaskRef]:

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import ActionClass, Check, Outcome, Status, Verification
+from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, Verification
 from graph.state import HealState
 from nodes.choosing import failed_members
 from nodes.deps import Deps
 from nodes.waiting import wait_for
 from tools.verification import judge, look
 
+STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else keep things from getting worse
 LOOK_AGAIN = timedelta(seconds=60)  # events and the poll wake it sooner
 
 
@@ -21,12 +22,15 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     deps = runtime.context
     plan = state["plan"]
     assert plan is not None, "verification follows an applied plan"
+    if all(action.name in STOPS for action in plan.actions):
+        return _stopped(plan)
     failure = state["failure"]
-    world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan))
+    marked = _marked(plan)
+    world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
     reversible = (ActionClass.REVERSIBLE is deps.catalogue.get(action.name).kind for action in plan.actions)
     # A task that never started runs on the try it is on; one that failed runs on a new one.
     before = failure.try_number if failure.state == "failed" else failure.try_number - 1
-    found = judge(world, try_before=before, changed_settings=any(reversible))
+    found = judge(world, try_before=before, changed_settings=any(reversible), marked=marked)
     now = deps.clock()
     if found.outcome is None:
         if now > state["applied_at"] + deps.limits.outcome_timeout:
@@ -45,6 +49,18 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         wait_for(Status.WAITING_OUTCOME, until=watch_until)
         return _if_new(found, state)
     return await _conclude(found, state, deps)
+
+
+def _stopped(plan: FixPlan) -> HealState:
+    """What only stops the harm heals nothing: a person goes on from here."""
+    check = Check(name="stopped", ok=True, detail=plan.summary)
+    return _handed_over(Verification(outcome=None, checks=(check,)), f"{plan.summary}; done as approved")
+
+
+def _marked(plan: FixPlan) -> str:
+    """The state in which the plan leaves the task, when it does not run it again."""
+    states = [action.args.get("state") for action in plan.actions if action.name == "mark_task"]
+    return str(states[-1]) if states else ""
 
 
 def _if_new(found: Verification, state: HealState) -> HealState:

@@ -38,7 +38,7 @@ def _lines(node: str, update: HealState) -> list[tuple[str, dict[str, Any]]]:
     lines: list[tuple[str, dict[str, Any]]] = []
     if node == "monitor":
         lines.append(_monitored(update))
-    if "diagnosis" in update:
+    if "diagnosis" in update and "ready_at" in update:
         lines.append(("diagnosed", _diagnosed(update["diagnosis"], update)))
     plan, decision = update.get("plan"), update.get("decision")
     if plan is not None and decision is not None and not update.get("approved_by"):

@@ -42,8 +42,13 @@ def downstream_of(task_id: str, tasks: Sequence[TaskInfo]) -> frozenset[str]:
     return frozenset(found)
 
 
-async def look(airflow: AirflowGateway, task: TaskRef, others: Sequence[TaskRef] = ()) -> World:
-    """Read the run; the data only when the run's tasks have come to rest and succeeded."""
+async def look(
+    airflow: AirflowGateway, task: TaskRef, others: Sequence[TaskRef] = (), *, marked: str = ""
+) -> World:
+    """Read the run; the data only when the run's tasks have come to rest and succeeded.
+
+    `marked` is the state in which the plan left the task, when it did not run it again.
+    """
     now, tasks, infos = await asyncio.gather(
         airflow.task(task), airflow.run_tasks(task.dag_id, task.run_id), airflow.dag_tasks(task.dag_id)
     )
@@ -51,7 +56,7 @@ async def look(airflow: AirflowGateway, task: TaskRef, others: Sequence[TaskRef]
     downstream = tuple(one for one in tasks if one.task.task_id in after)
     batch = tuple(one for one in tasks if one.task in others and one.task != task)
     world = World(task=now, downstream=downstream, batch=batch)
-    if now.state != "success" or not all(one.final for one in (*downstream, *batch)):
+    if now.state not in {"success", marked} or not all(one.final for one in (*downstream, *batch)):
         return world
     run = await airflow.run(task.dag_id, task.run_id)
     reports: dict[str, DataReport] = {}
@@ -78,13 +83,13 @@ def accounted(report: DataReport) -> int | None:
     return report.rows_out + (report.rows_quarantined or 0)
 
 
-def judge(world: World, *, try_before: int, changed_settings: bool) -> Verification:
+def judge(world: World, *, try_before: int, changed_settings: bool, marked: str = "") -> Verification:
     """The outcome, with every check that led to it; outcome None while the run is still moving."""
     task = world.task
-    checks = [_task_check(task, try_before)]
-    if not task.final or task.try_number <= try_before:
+    checks = [_marked_check(task, marked) if marked else _task_check(task, try_before)]
+    if not task.final or (task.try_number <= try_before and not marked):
         return Verification(outcome=None, checks=tuple(checks))
-    if task.state != "success":
+    if task.state != (marked or "success"):
         return Verification(outcome=Outcome.NOT_HEALED, checks=tuple(checks))
     if not all(one.final for one in (*world.batch, *world.downstream)):
         return Verification(outcome=None, checks=tuple(checks))
@@ -112,6 +117,11 @@ def _task_check(task: TaskSnapshot, try_before: int) -> Check:
     fresh = task.try_number > try_before
     ok = None if not task.final or not fresh else task.state == "success"
     return Check(name="task", ok=ok, detail=f"{task.state} on try {task.try_number} (failed on {try_before})")
+
+
+def _marked_check(task: TaskSnapshot, marked: str) -> Check:
+    detail = f"{task.state}, left as {marked} on purpose: its part of the data is missing"
+    return Check(name="task", ok=task.state == marked, detail=detail)
 
 
 def _downstream_check(downstream: Sequence[TaskSnapshot]) -> Check:

@@ -256,7 +256,11 @@ def _slow_once(case: Case, lead: Entry) -> tuple[bool, Remediation]:
     """A timeout may pass when the task is normally well inside its limit and has not timed out before."""
     took = case.task.duration if case.task is not None else None
     usual = [t.duration for t in _good_runs(case) if t.duration is not None]
-    failed_before = any(t.state == "failed" for t in [*case.context.tries, *case.context.history[:2]])
+    # Airflow's own tries follow within seconds and say little; a run before that took as long says much.
+    failed_before = took is not None and any(
+        t.state == "failed" and t.duration is not None and t.duration >= 0.9 * took
+        for t in case.context.history[:2]
+    )
     if took is not None and len(usual) >= STEADY and not failed_before and median(usual) < 0.7 * took:
         return True, Remediation.RETRY
     if failed_before:
