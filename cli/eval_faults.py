@@ -47,7 +47,7 @@ def faults(
     fresh: Annotated[bool, typer.Option("--fresh", help="forget earlier results")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="tell what Airmedic does")] = False,
 ) -> None:
-    """Break a real pipeline in every way of the catalogue and judge how it heals. Goes on where it stopped."""
+    """Break a real pipeline in every way of the catalogue, judge how it heals; goes on where it stopped."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         rows = chosen(ids)

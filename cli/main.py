@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -11,6 +12,9 @@ from cli import incidents
 from graph.errors import AirmedicError
 
 WRONG_SETTINGS = 2
+
+# Read by LangGraph when it is imported: no serializer in this process rebuilds unknown types.
+os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
 
 app = typer.Typer(
     name="airmedic",

@@ -24,6 +24,7 @@ MOST = 200  # incidents in the list
 Update = dict[Any, Any]
 # Ours are not for programs (they have the API), take no queue, and show no spinner over what is read.
 QUIET: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+LOOK: dict[str, Any] = {"fn": None, **QUIET}
 
 
 def make_application(desk: Desk, *, path: str) -> Any:
@@ -86,9 +87,8 @@ class Wiring:
         token, pane = self._page.front.token, self._page.detail
         bound = [token, pane.shown, pane.message]
         for button, kind in ((pane.approve, "approve"), (pane.reject, "reject"), (pane.respond, "respond")):
-            button.click(self._answering(kind), bound, everything, trigger_mode="once", **QUIET).then(
-                self._tick, live, everything, **QUIET
-            )
+            answered = button.click(self._answering(kind), bound, everything, trigger_mode="once", **QUIET)
+            answered.then(self._tick, live, everything, **QUIET).then(js=SEE_WHAT_WAS_SAID, **LOOK)
         pane.reload.click(self._reload, [token, pane.shown], everything, **QUIET)
         pane.back.click(self._leave, [], everything, js=LEAVE, **QUIET).then(
             self._tick, live, everything, **QUIET
@@ -98,7 +98,7 @@ class Wiring:
         typed = [form[2] for form in pane.forms]
         pane.send_edit.click(
             self._send_edit, [*bound, *typed], everything, trigger_mode="once", **QUIET
-        ).then(self._tick, live, everything, **QUIET)
+        ).then(self._tick, live, everything, **QUIET).then(js=SEE_WHAT_WAS_SAID, **LOOK)
         pane.close.click(
             self._close, [token, pane.shown, pane.close_reason], everything, trigger_mode="once", **QUIET
         ).then(self._tick, live, everything, **QUIET)
@@ -194,6 +194,7 @@ class Wiring:
         after: int,
     ) -> Update:
         page, shown = self._page, Shown.read(spelled)
+        whole: Update = {}
         try:
             status = await self._desk.client.status(token)
             fresh: Update = {page.front.mode: mode_line(status), page.front.trouble: ""}
@@ -207,26 +208,21 @@ class Wiring:
                 rows = await self._desk.incidents(token, chosen=chosen, selected=number, limit=limit)
                 fresh[page.listing.rows] = rows
                 fresh[page.listing.older] = "am-more" in rows and limit < MOST
-                fresh |= self._detail_update(await self._desk.detail(token, shown))
+                one = self._detail_update(await self._desk.detail(token, shown))
+                # Whole or not at all: what is read and what the buttons answer must be one incident.
+                if drawn.get("detail") != (mark := hash(str(list(one.values())))):
+                    drawn = {**drawn, "detail": mark}
+                    whole = one
         except SignInNeeded:
             fresh = {page.main: False, page.front.gate: True, page.front.mode: ""}
         except ServerSilent as exc:
             fresh = {page.front.trouble: _silent(exc)}
         except Refused as exc:
             fresh = {page.detail.said: notice(str(exc), tone="warn")}
-        return self._changed(fresh, drawn)
-
-    def _changed(self, fresh: Update, drawn: dict[str, int]) -> Update:
-        """Only what looks different from what was sent before; the rest does not flicker."""
-        now, update = dict(drawn), {}
-        for component, value in fresh.items():
-            key, mark = str(component._id), hash(str(value))
-            if now.get(key) != mark:
-                now[key] = mark
-                update[component] = gr.update(visible=value) if isinstance(value, bool) else value
-        # Gradio takes an empty answer for a mistake.
-        update[self._page.drawn] = now if now != drawn else gr.skip()
-        return update
+        marks = _marks(fresh)
+        # Only what looks different from what was sent before; the rest does not flicker.
+        changed = {part: value for part, value in fresh.items() if drawn.get(_key(part)) != marks[_key(part)]}
+        return {**_visible(changed), **_visible(whole), page.drawn: {**drawn, **marks}}
 
     async def _agent_log(self, token: str, words: str, level: str, events: list[Any], after: int) -> Update:
         agent = self._page.agent
@@ -345,6 +341,14 @@ LEAVE = (
     "() => { const here = new URL(window.location); here.searchParams.delete('incident'); "
     "window.history.replaceState(null, '', here); }"
 )
+
+
+def _key(component: Any) -> str:
+    return str(component._id)
+
+
+def _marks(update: Update) -> dict[str, int]:
+    return {_key(component): hash(str(value)) for component, value in update.items()}
 
 
 def _visible(update: Update) -> Update:

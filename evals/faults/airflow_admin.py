@@ -112,8 +112,10 @@ class AirflowAdmin:
         """Wait until Airflow has read the DAG with this tag."""
 
         async def state() -> str:
-            tags = (await self._found(f"dags/{dag_id}"))["tags"]
-            return tag if any(one["name"] == tag for one in tags) else "without it"
+            found = await self._get(f"dags/{dag_id}")
+            if found is None:
+                return "absent, as the DAG is"
+            return tag if any(one["name"] == tag for one in found["tags"]) else "absent"
 
         await _wait(f"tag {tag!r} of {dag_id!r}", state, {tag}, within)
 

@@ -72,6 +72,9 @@ async def _once(stage: Stage, row: FaultRow, injection: Injection, *, tell: Tell
     try:
         async with asyncio.timeout(injection.within):
             detail = await _follow(stage, row, run_id, acting, tell=tell, ask=ask)
+            if detail and detail.incident.outcome is Outcome.SELF_RECOVERED:
+                # The task is green; what comes after it still runs, and nobody at Airmedic waits for it.
+                await world.airflow.wait_run(injection.dag_id, run_id, within=injection.within)
     except TimeoutError as exc:
         raise SandboxFailed(f"{row.id} did not end within {injection.within:.0f} s") from exc
     finally:

@@ -10,14 +10,13 @@ from pathlib import Path
 from evals.faults import steps
 from evals.faults.airflow_admin import BenchFailed
 from evals.faults.relay import Relay
-from evals.faults.world import PIPELINE, PIPELINE_FILE, SOURCE, World
+from evals.faults.world import PARSED_WITHIN, PIPELINE, PIPELINE_FILE, SAFE_TAG, SOURCE, World
 from server.demo_source import SourceFaults, SourceServer, SourceState
 
 SHARDS = "employees_shards"
 ENRICHED = "employees_enriched"
 RATINGS = "ratings_api"
-SAFE, UNSAFE = '"airmedic:rerun-safe"', '"airmedic:rerun-unsafe"'
-PARSED_WITHIN = 60.0  # seconds
+UNSAFE_TAG = "airmedic:rerun-unsafe"
 MAPPED_WITHIN = 900.0  # seconds for all map indexes
 MOVED = 0.5  # seconds between two looks
 FAILED_BEFORE = 4  # runs
@@ -59,8 +58,8 @@ def prepared(batch):
 async def declare_unsafe(world: World) -> None:
     """The DAG says that its tasks must not run twice; Airflow has read it."""
     good = (world.layout.dags / PIPELINE_FILE).read_text()
-    world.break_code(PIPELINE_FILE, good.replace(SAFE, UNSAFE))
-    await world.airflow.wait_tag(PIPELINE, UNSAFE.strip('"'), within=PARSED_WITHIN)
+    world.break_code(PIPELINE_FILE, good.replace(f'"{SAFE_TAG}"', f'"{UNSAFE_TAG}"'))
+    await world.airflow.wait_tag(PIPELINE, UNSAFE_TAG, within=PARSED_WITHIN)
 
 
 async def unsafe_and_closed(world: World) -> None:
@@ -73,7 +72,7 @@ async def safe_and_open(world: World) -> None:
     """As it was, and Airflow has read it."""
     await steps.open_source(world)
     world.restore_code()
-    await world.airflow.wait_tag(PIPELINE, SAFE.strip('"'), within=PARSED_WITHIN)
+    await world.airflow.wait_tag(PIPELINE, SAFE_TAG, within=PARSED_WITHIN)
 
 
 async def narrow_memory(world: World) -> None:

@@ -31,6 +31,8 @@ POOL_SLOTS = 2
 
 SHARDS_SETTING = "AIRMEDIC_DEMO_SHARDS"  # fewer map indexes than the bench's two hundred
 
+SAFE_TAG = "airmedic:rerun-safe"
+PARSED_WITHIN = 60.0  # seconds until Airflow has read a changed DAG file
 FEED_TIMEOUT = 90.0  # seconds
 
 GOOD_CONTRACT: dict[str, Any] = {
@@ -149,6 +151,8 @@ class World:
         await self.source.start()
         await self.restore_settings()
         self.restore_code()
+        # A file that did not import took its DAG away; a changed one may have other tags.
+        await self.airflow.wait_tag(PIPELINE, SAFE_TAG, within=PARSED_WITHIN)
         for dag_id in (PIPELINE, *self.more_dags):
             await self.airflow.end_active_runs(dag_id)
         self._clear_files()

@@ -195,5 +195,5 @@ def test_good_rows_are_loaded_and_bad_rows_kept(tmp_path: Path) -> None:
 
 
 def test_the_oracle_does_not_judge_what_it_cannot_see(tmp_path: Path) -> None:
-    with pytest.raises(BenchFailed, match="each_index"):
-        judge(Layout(tmp_path), "run", DataCheck.EACH_INDEX)
+    with pytest.raises(BenchFailed, match="each_interval"):
+        judge(Layout(tmp_path), "run", DataCheck.EACH_INTERVAL)

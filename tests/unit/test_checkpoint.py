@@ -1,0 +1,80 @@
+"""What a checkpoint gives back: our types, and nothing that is not listed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+from pydantic import BaseModel
+
+from graph import domain
+from graph.checkpoint import STORED_TYPES, checkpoint_serializer, open_saver
+from graph.domain import Answer, AnswerKind, Decision, FixPlan, Incident, TaskSnapshot, Verdict
+from graph.state import HealState
+from tests.factories import START, Clock, make_diagnosis, make_plan, make_snapshot, make_task
+from tests.unit.healing_world import make_airflow, open_ward
+
+LISTED = [
+    make_diagnosis(),
+    make_plan(),
+    make_snapshot(),
+    Decision(verdict=Verdict.ASK, rule="r", reasons=("because",)),
+    Incident(id=1, airflow="default", task=make_task(), try_number=1, opened_at=START),
+    Answer(kind=AnswerKind.APPROVE, by="ada"),
+]
+
+
+class Stranger(BaseModel):
+    """A type that no checkpoint of ours should hold."""
+
+    name: str = "x"
+
+
+@pytest.mark.parametrize("value", LISTED, ids=lambda value: type(value).__name__)
+def test_a_listed_type_comes_back_as_itself(value: object) -> None:
+    serializer = checkpoint_serializer()
+    assert serializer.loads_typed(serializer.dumps_typed(value)) == value
+
+
+def test_an_unlisted_type_is_not_rebuilt() -> None:
+    serializer = checkpoint_serializer()
+    assert not isinstance(serializer.loads_typed(serializer.dumps_typed(Stranger())), Stranger)
+
+
+def test_every_type_of_the_state_is_listed() -> None:
+    """What hangs below a state key, to the last field, is either plain or listed."""
+    plain = (str, int, float, bool, bytes, datetime, type(None))
+    seen: set[object] = set()
+
+    def walk(hint: object) -> None:
+        if hint in seen:
+            return
+        seen.add(hint)
+        for part in getattr(hint, "__args__", ()):
+            walk(part)
+        if isinstance(hint, type) and hint.__module__ == domain.__name__ and not issubclass(hint, plain):
+            assert hint in STORED_TYPES, hint
+            for inner in get_type_hints(hint).values():
+                walk(inner)
+
+    for hint in get_type_hints(HealState).values():
+        walk(hint)
+
+
+async def test_a_paused_incident_resumes_with_real_types(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        record = await ward.only()
+    async with open_saver(f"sqlite:///{tmp_path / 'ward.db'}") as saver:
+        stored = await saver.aget({"configurable": {"thread_id": str(record.id)}})
+
+    assert stored is not None
+    values = stored["channel_values"]
+    assert isinstance(values["plan"], FixPlan)
+    assert isinstance(values["failure"], TaskSnapshot)
+    assert values["failure"].end == START.astimezone(UTC)
