@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 from fastapi import FastAPI
@@ -66,20 +67,21 @@ class Wiring:
             event(self._sign_in, [front.field], everything, **QUIET)
         live = [front.token, page.tab, listing.chosen, listing.limit, page.detail.shown, page.drawn]
         live += [page.agent.words, page.agent.level, page.agent.events, page.agent.after]
-        page.timer.tick(self._tick, live, everything, trigger_mode="once", **QUIET)
+        page.timer.tick(self._pulse, live, [page.news], trigger_mode="once", **QUIET)
+        page.news.change(self._refresh, live, everything, **QUIET)
         for changed in (listing.chosen.change, page.agent.words.change, page.agent.level.change):
-            changed(self._tick, live, everything, trigger_mode="always_last", **QUIET)
+            changed(self._refresh, live, everything, trigger_mode="always_last", **QUIET)
         for name, item in page.tab_items:
             chosen = gr.State(name)
             item.select(lambda one: one, [chosen], [page.tab], **QUIET).then(
-                self._tick, live, everything, **QUIET
+                self._refresh, live, everything, **QUIET
             )
         listing.older.click(self._older, [listing.limit], [listing.limit], **QUIET).then(
-            self._tick, live, everything, **QUIET
+            self._refresh, live, everything, **QUIET
         )
         for rows in (listing.rows, page.agent.rows):
             rows.click(self._open, [front.token], everything, **QUIET).then(
-                self._tick, live, everything, **QUIET
+                self._refresh, live, everything, **QUIET
             )
         self._connect_detail(live, everything)
 
@@ -88,20 +90,20 @@ class Wiring:
         bound = [token, pane.shown, pane.message]
         for button, kind in ((pane.approve, "approve"), (pane.reject, "reject"), (pane.respond, "respond")):
             answered = button.click(self._answering(kind), bound, everything, trigger_mode="once", **QUIET)
-            answered.then(self._tick, live, everything, **QUIET).then(js=SEE_WHAT_WAS_SAID, **LOOK)
+            answered.then(self._refresh, live, everything, **QUIET).then(js=SEE_WHAT_WAS_SAID, **LOOK)
         pane.reload.click(self._reload, [token, pane.shown], everything, **QUIET)
         pane.back.click(self._leave, [], everything, js=LEAVE, **QUIET).then(
-            self._tick, live, everything, **QUIET
+            self._refresh, live, everything, **QUIET
         )
         pane.edit.click(self._edit, [token, pane.shown], everything, **QUIET)
         pane.leave_edit.click(lambda: gr.update(visible=False), [], [pane.editor], **QUIET)
         typed = [form[2] for form in pane.forms]
         pane.send_edit.click(
             self._send_edit, [*bound, *typed], everything, trigger_mode="once", **QUIET
-        ).then(self._tick, live, everything, **QUIET).then(js=SEE_WHAT_WAS_SAID, **LOOK)
+        ).then(self._refresh, live, everything, **QUIET).then(js=SEE_WHAT_WAS_SAID, **LOOK)
         pane.close.click(
             self._close, [token, pane.shown, pane.close_reason], everything, trigger_mode="once", **QUIET
-        ).then(self._tick, live, everything, **QUIET)
+        ).then(self._refresh, live, everything, **QUIET)
         pane.show_log.click(self._log, [token, pane.shown], everything, **QUIET)
 
     def _everything(self) -> list[Any]:
@@ -180,7 +182,12 @@ class Wiring:
 
     # --- looking ----------------------------------------------------------------------------------------
 
-    async def _tick(
+    async def _pulse(self, *seen: Any) -> Any:
+        """Every tick of every console: asks whether anything changed, for Gradio is slow to send a page."""
+        update = await self._refresh(*seen)
+        return gr.skip() if len(update) == 1 else uuid4().hex
+
+    async def _refresh(
         self,
         token: str,
         tab: str,
@@ -228,11 +235,8 @@ class Wiring:
         agent = self._page.agent
         new, after = await self._desk.client.events(token, after=after, keep=EVENTS_KEPT)
         kept = [*events, *new][-EVENTS_KEPT:]
-        return {
-            agent.rows: log_list(kept, words=words, level=level),
-            agent.events: kept,
-            agent.after: after,
-        }
+        update: Update = {agent.rows: log_list(kept, words=words, level=level)}
+        return update | {agent.events: kept, agent.after: after} if new else update
 
     @staticmethod
     def _older(limit: int) -> int:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from gradio_ui.glances import Glances
 from graph.domain import Status
 from graph.errors import AirmedicError
 from server.schemas import AgentEventOut, IncidentDetailOut, IncidentOut, IncidentPage, LogPage, StatusOut
@@ -41,22 +42,35 @@ class ConsoleClient:
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
+        self._glances = Glances()
 
     async def status(self, token: str) -> StatusOut:
         """How things stand."""
-        return _read(StatusOut, await self._ask("GET", "/api/status", token))
+
+        async def look() -> StatusOut:
+            return _read(StatusOut, await self._ask("GET", "/api/status", token))
+
+        return await self._glances.at(("status", token), look)
 
     async def incidents(
         self, token: str, *, statuses: tuple[Status, ...] = (), limit: int = 50
     ) -> IncidentPage:
         """The newest incidents; of these statuses only, when some are named."""
         query: list[tuple[str, str | int]] = [("status", status.value) for status in statuses]
-        answer = await self._ask("GET", "/api/incidents", token, params=[*query, ("limit", limit)])
-        return _read(IncidentPage, answer)
+        query.append(("limit", limit))
+
+        async def look() -> IncidentPage:
+            return _read(IncidentPage, await self._ask("GET", "/api/incidents", token, params=query))
+
+        return await self._glances.at(("incidents", token, *query), look)
 
     async def incident(self, token: str, number: int) -> IncidentDetailOut:
-        """Everything about one incident."""
-        return _read(IncidentDetailOut, await self._ask("GET", f"/api/incidents/{number}", token))
+        """Everything about one incident, of a moment ago at most."""
+
+        async def look() -> IncidentDetailOut:
+            return _read(IncidentDetailOut, await self._ask("GET", f"/api/incidents/{number}", token))
+
+        return await self._glances.at(("incident", token, number), look)
 
     async def stored_log(self, token: str, number: int) -> str:
         """The failed try's log as it was stored."""
@@ -64,12 +78,16 @@ class ConsoleClient:
 
     async def decide(self, token: str, number: int, decision: dict[str, JsonValue]) -> IncidentOut:
         """Answer the question an incident is waiting on. Raises `MovedOn` when it is another by now."""
-        answer = await self._ask("POST", f"/api/incidents/{number}/decision", token, json=decision)
+        try:
+            answer = await self._ask("POST", f"/api/incidents/{number}/decision", token, json=decision)
+        finally:
+            self._glances.clear()
         return _read(IncidentOut, answer)
 
     async def close(self, token: str, number: int, reason: str) -> IncidentOut:
         """Close an incident that people took over."""
         answer = await self._ask("POST", f"/api/incidents/{number}/close", token, json={"reason": reason})
+        self._glances.clear()
         return _read(IncidentOut, answer)
 
     async def events(self, token: str, *, after: int, keep: int) -> tuple[list[AgentEventOut], int]:

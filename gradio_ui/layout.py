@@ -100,6 +100,7 @@ class Page:
     agent: LogPane
     timer: gr.Timer
     tab: gr.State
+    news: gr.Textbox  #: changes when the page is to be drawn anew; hidden by the style
     drawn: gr.State  #: what each live part looked like, so that only changes are sent
     tab_items: list[tuple[str, gr.Tab]] = field(default_factory=list)
 
@@ -128,8 +129,9 @@ def make_page() -> Page:
         with gr.Tab("Agent log", id="log") as third:
             agent = _log_pane()
     timer = gr.Timer(2, active=False)
+    news = gr.Textbox(value="", elem_id="am-news")
     items = [("incidents", first), ("status", second), ("log", third)]
-    return Page(front, main, tabs, listing, detail, status, agent, timer, tab, drawn, items)
+    return Page(front, main, tabs, listing, detail, status, agent, timer, tab, news, drawn, items)
 
 
 def _brand() -> str:

@@ -27,6 +27,15 @@ QUOTED = 4_000  # characters of a line
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 80  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
+#: a counter of bad things that stands at zero reports no failure
+_NONE_BAD = re.compile(
+    r"(?i)\b(?:[\w-]*(?:bad|error|fail|reject|invalid|skip|drop|warn|missing|dup|null|conflict|retr|timeout|lost"
+    r"|violation|mismatch|corrupt|denied)[\w-]*)(?:[ _](?:rows|records|lines|files|items|events|count|keys))?"
+    r"[\"']?\s*[:=]\s*(?:0(?![\d.x])|none\b|null\b|\[\]|\"\"|false\b)"
+    r"|\b(?:0|no|zero|without(?: any)?) (?:bad|errors?|failed|failures?|rejected|invalid|warnings?|skipped"
+    r"|dropped|conflicts?|duplicates?|mismatch(?:es)?|violations?|issues?|problems?|retries)\b"
+    r"(?: (?:rows|records|lines|files|items|events|tests|tasks))?"
+)
 _WRAPPER = re.compile(
     r"non-zero exit (?:code|status)|exit(?:ed)?(?: with)? (?:code|status)|returned a failure|container failed"
 )
@@ -226,11 +235,13 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
             weight *= 0.35
         elif Mark.RETRYING in mark and line.number < last_progress:
             weight *= 0.4
+        if Mark.PASSED in mark and line.level != "error":
+            weight *= 0.4
         if line.number < started:
             weight *= 0.25
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
-        text = _json_text(line.text)
+        text = _NONE_BAD.sub(" ", _json_text(line.text))
         pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=near))
     return pieces
 

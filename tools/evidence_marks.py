@@ -18,6 +18,7 @@ class Mark(IntEnum):
     NOT_SUCCESS = 3  #: the word success in a negation
     END = 4  #: the way Airflow tells that the task ended badly
     NOISE = 5  #: Airflow's own frame around the work
+    PASSED = 6  #: the line itself tells that the work goes on without what went wrong
 
 
 _TRAITS = {
@@ -53,6 +54,14 @@ _TRAITS = {
         r"|Executing <Task|-+$|\*\*\* |Log message source details|If you want to see|Retrieving connection"
         r"|Task instance is in running|\s*Previous state of the Task|Current task name|Dag name"
         r"|Rendering template|Using connection ID|Traceback \(most)"
+    ),
+    Mark.PASSED: (
+        r"(?i)\b(anew|re-?build(ing)? (it|the)|building (it|one|a new)|creating (it|one|a new|new)|will create"
+        r"|(will be|being|is) (re-?)?created|from scratch|starting (full|fresh)"
+        r"|fall(ing|s)? ?back|fallback|ignor(ed|ing)|skipp(ed|ing)"
+        r"|non-?fatal|harmless|continuing|carrying on|proceeding|moving on|not (critical|blocking|needed)"
+        r"|(using|assuming|applying) (the )?(default|cached|previous|last)|defaulting to|defaults? (value )?(is |are |was )?(being )?used|\w*deprecat\w+"
+        r"|rejoin\w*|recovered|self-?healed|best effort|(second|next|later) (call|try|attempt) (ok|worked))\b"
     ),
 }
 

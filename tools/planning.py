@@ -107,6 +107,8 @@ def _families(diagnosis: Diagnosis) -> list[Remediation]:
 
 def _retry(diagnosis: Diagnosis, situation: Situation) -> Proposal:
     cause, attempts = diagnosis.root_cause, situation.attempts
+    if not situation.task.final or (situation.pool is not None and situation.pool.slots == 0):
+        return Proposal()  # it has not had its turn yet, or would get none: running it again changes nothing
     if cause is RootCause.EXTERNAL_JOB_FAILED and not diagnosis.transient:
         once = _retry_plan(situation, 0.0, "run it once more, for the log does not say why the job failed")
         return Proposal(plans=(once,) if attempts == 0 else ())

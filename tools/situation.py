@@ -96,7 +96,9 @@ async def gather_situation(
     dag = await airflow.dag(ref.dag_id)
     found = Situation(task=failure, dag=dag, attempts=attempts, batch=_batch(ref, others))
     if cause in DATA | LIMITS | INPUT:
-        contract, report = await asyncio.gather(_contract(airflow, dag), read_report(airflow, ref))
+        contract, newest = await asyncio.gather(_contract(airflow, dag), read_report(airflow, ref))
+        # The report that the diagnosis saw: a later try may have run with other settings.
+        report = diagnosis.facts.report or newest
         found = found.model_copy(update={"contract": contract, "report": report})
     if cause in INPUT:
         upstream, producer = await asyncio.gather(_upstream(airflow, ref), _producer(airflow, dag))

@@ -78,6 +78,11 @@ class AirflowAdmin:
         }
         _checked(await self._client.post(f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body))
 
+    async def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Set a task instance's state by hand."""
+        url = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        _checked(await self._client.patch(url, json={"new_state": state}))
+
     async def end_active_runs(self, dag_id: str) -> None:
         """Mark what still runs as failed, so that one fault does not reach into the next."""
         listed = await self._client.get(

@@ -19,7 +19,7 @@ from evals.faults.ground import MEDIC, Ground, open_ground
 from evals.faults.injections import INJECTIONS
 from evals.faults.medics import open_medic
 from evals.faults.people import People
-from evals.faults.play import play
+from evals.faults.play import QUIET, play
 from evals.faults.results import Result, Write, read_results, result_of
 from graph.errors import SandboxFailed
 from server.record import AgentEvent
@@ -138,11 +138,20 @@ async def _with_airmedic(ground: Ground, task: Task, *, tell: Tell) -> Result:
 
     async with open_medic(ground, task.row, name=str(task)) as stage:
         played = await play(stage, task.row, tell=show, ask=people.answer)
-        incidents = await stage.service.store.incidents()
+        if injection.also is not None:
+            await injection.also(ground.world)
+            await asyncio.sleep(QUIET)
+        store = stage.service.store
+        details = [await store.detail(one.id) for one in await store.incidents()]
     audited = await ground.world.airflow.writes_of(MEDIC, since=since)
-    writes = as_writes(audited)
-    found = result_of(played, repetition=task.repetition, at=since, writes=writes)
-    return found.model_copy(update={"incidents": len(incidents)})
+    return result_of(
+        played,
+        repetition=task.repetition,
+        at=since,
+        writes=as_writes(audited),
+        ledger=[entry for detail in details for entry in detail.ledger],
+        incidents=len(details),
+    )
 
 
 def as_writes(audited: Sequence[dict[str, Any]]) -> list[Write]:

@@ -90,7 +90,7 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         "F40": steps.wrong_data(renamed={"email": "email_address"}),
         "F41": passing(steps.close_source, steps.open_source, "fetch", after=steps.BACK_AFTER),
         "F42": passing(steps.close_source, steps.open_source, "fetch", after=steps.BACK_AFTER, within=400),
-        "F43": Injection(steps.nothing, steps.nothing, steps.ends_well, None),
+        "F43": Injection(steps.nothing, steps.nothing, steps.ends_well, None, also=steps.slow_and_skipped),
         "F44": Injection(steps.close_source, steps.open_source, steps.mend_before_retry, None),
         "F45": passing(
             steps.close_source, steps.open_source, "fetch", after=steps.BACK_AFTER, seen_before=True

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
+
+from pydantic import JsonValue
 
 from evals.faults import steps
 from evals.faults.catalogue import FaultRow, Mode
 from evals.faults.stage import Stage
-from evals.faults.world import PIPELINE
-from graph.domain import Answer, AnswerKind, Outcome
+from evals.faults.world import PIPELINE, SOURCE_AT
+from graph.domain import Answer, AnswerKind
 from graph.errors import DecisionConflict
 from server.record import IncidentRecord
 
 NAME = "bench"
-THINKING = 8.0  # seconds a person takes who does not approve
-FIRST = 1
+THINKING = 8.0  # seconds of a person who is not quick: an act of Airmedic's own would show meanwhile
+SLOW = frozenset({"F05", "F34"})
 
 Args = list[dict[str, Any]]
-Reply = Callable[["People", Stage, IncidentRecord], Awaitable[None]]
+
+# Whoever does not simply approve, question by question; the last one stands for all that follow.
+ANSWERS: Mapping[str, tuple[AnswerKind, ...]] = MappingProxyType(
+    {
+        "F17": (AnswerKind.EDIT,),
+        "F34": (AnswerKind.REJECT,),
+        "F35": (AnswerKind.EDIT, AnswerKind.APPROVE),
+        "F40": (AnswerKind.REJECT,),
+    }
+)
 
 
 class People:
@@ -34,13 +45,28 @@ class People:
     async def answer(self, stage: Stage, incident: IncidentRecord) -> None:
         """What the row's person does now."""
         self.asked += 1
-        await REPLIES.get(self.row.id, _as_told)(self, stage, incident)
+        if self.row.id in SLOW:
+            await asyncio.sleep(THINKING)
+        if self.row.id == "F05":
+            await steps.mend_source(stage.world)  # the token is renewed
+        if self.row.id == "F40" and self.asked == 1:
+            # Mended and run again in Airflow's own console; the question is never answered.
+            await steps.mend_source(stage.world)
+            await stage.world.airflow.clear(PIPELINE, incident.task.run_id, ["fetch"])
+            return
+        await self._say(stage, incident)
 
-    async def say(
-        self, stage: Stage, incident: IncidentRecord, kind: AnswerKind, args: Args | None = None
-    ) -> None:
-        """Give this answer, as the API would."""
-        given = Answer(kind=kind, by=NAME, plan_id=_plan_id(incident), args=tuple(args or ()))
+    def kind_for(self) -> AnswerKind:
+        """Yes, no, or other values, to the present question."""
+        never = self.row.mode is Mode.ESCALATE
+        kinds = ANSWERS.get(self.row.id, (AnswerKind.REJECT if never else AnswerKind.APPROVE,))
+        return kinds[min(self.asked, len(kinds)) - 1]
+
+    async def _say(self, stage: Stage, incident: IncidentRecord) -> None:
+        question = incident.question if isinstance(incident.question, dict) else {}
+        kind = self.kind_for()
+        args = tuple(edited(question, self.row.id)) if kind is AnswerKind.EDIT else ()
+        given = Answer(kind=kind, by=NAME, plan_id=str(question.get("plan_id", "")), args=args)
         try:
             await stage.service.store.answer(incident.id, version=incident.version, answer=given)
         except DecisionConflict:
@@ -48,76 +74,17 @@ class People:
         stage.service.runner.ring()
 
 
-def _question(incident: IncidentRecord) -> dict[str, Any]:
-    return incident.question if isinstance(incident.question, dict) else {}
+def edited(question: Mapping[str, JsonValue], fault: str) -> Args:
+    """The arguments of the plan's actions with another value for the Variable that it sets."""
+    requests: Any = question["action_requests"]
+    args = [dict(one["args"]) for one in requests]
+    place = [one["name"] for one in requests].index("set_variable")
+    args[place]["value"] = SOURCE_AT if fault == "F17" else _spoilt(args[place]["value"])
+    return args
 
 
-def _plan_id(incident: IncidentRecord) -> str:
-    return str(_question(incident).get("plan_id", ""))
-
-
-def _args(incident: IncidentRecord) -> Args:
-    return [dict(one["args"]) for one in _question(incident)["action_requests"]]
-
-
-def _place(incident: IncidentRecord, name: str) -> int:
-    names = [one["name"] for one in _question(incident)["action_requests"]]
-    return names.index(name)
-
-
-async def _as_told(people: People, stage: Stage, incident: IncidentRecord) -> None:
-    """Approve, unless the row says that nobody should."""
-    never = people.row.mode is Mode.ESCALATE and Outcome.HEALED not in people.row.ends_as
-    await people.say(stage, incident, AnswerKind.REJECT if never else AnswerKind.APPROVE)
-
-
-async def _renew(people: People, stage: Stage, incident: IncidentRecord) -> None:
-    """Think first, so that a retry of Airmedic's own would show; then renew the token, then approve."""
-    await asyncio.sleep(THINKING)
-    await steps.mend_source(stage.world)
-    await people.say(stage, incident, AnswerKind.APPROVE)
-
-
-async def _give_path(people: People, stage: Stage, incident: IncidentRecord) -> None:
-    args = _args(incident)
-    args[_place(incident, "set_variable")] |= {"value": "/api/employees"}
-    await people.say(stage, incident, AnswerKind.EDIT, args)
-
-
-async def _refuse_late(people: People, stage: Stage, incident: IncidentRecord) -> None:
-    """Say nothing for a while, then no."""
-    await asyncio.sleep(THINKING)
-    await people.say(stage, incident, AnswerKind.REJECT)
-
-
-async def _wrong_first(people: People, stage: Stage, incident: IncidentRecord) -> None:
-    """The first time read the e-mails from the wrong column, which cannot help; then as proposed."""
-    if people.asked > FIRST:
-        await people.say(stage, incident, AnswerKind.APPROVE)
-        return
-    args = _args(incident)
-    place = _place(incident, "set_variable")
-    contract = json.loads(args[place]["value"])
-    contract["columns"]["email"]["source"] = "name"
-    args[place] |= {"value": json.dumps(contract, indent=2)}
-    await people.say(stage, incident, AnswerKind.EDIT, args)
-
-
-async def _clear_by_hand(people: People, stage: Stage, incident: IncidentRecord) -> None:
-    """Never answer: mend the source and run the task again in Airflow's own console."""
-    if people.asked > FIRST:
-        await people.say(stage, incident, AnswerKind.REJECT)
-        return
-    await steps.mend_source(stage.world)
-    await stage.world.airflow.clear(PIPELINE, incident.task.run_id, ["fetch", "validate"])
-
-
-REPLIES: Mapping[str, Reply] = MappingProxyType(
-    {
-        "F05": _renew,
-        "F17": _give_path,
-        "F34": _refuse_late,
-        "F35": _wrong_first,
-        "F40": _clear_by_hand,
-    }
-)
+def _spoilt(contract: str) -> str:
+    """E-mails read from the wrong column: allowed, and no help."""
+    changed = json.loads(contract)
+    changed["columns"]["email"]["source"] = "name"
+    return json.dumps(changed, indent=2)

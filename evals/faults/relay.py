@@ -39,7 +39,7 @@ class Relay:
         self._tls = tls
         self._listening: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
-        self._returning: asyncio.Task[None] | None = None
+        self.back: asyncio.Task[None] | None = None  #: the end of its being away
 
     async def start(self) -> None:
         """Take connections; on the same port as before, when there was one."""
@@ -56,8 +56,8 @@ class Relay:
 
     async def aclose(self) -> None:
         """End for good."""
-        if self._returning is not None:
-            self._returning.cancel()
+        if self.back is not None:
+            self.back.cancel()
         await self.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +91,7 @@ class Relay:
                 there.write(chunk)
                 await there.drain()
                 await answer.read(CHUNK)  # it is done over there, and nobody hears of it
-                self._returning = asyncio.create_task(self._come_back())
+                self.back = asyncio.create_task(self._come_back())
                 await self.stop()
                 return
             there.write(chunk)

@@ -13,6 +13,7 @@ from evals.faults.catalogue import CATALOGUE, FaultRow, Mode, causes
 from evals.faults.play import ALWAYS_RIGHT, Played
 from graph.domain import DomainType, LedgerEntry, Outcome, RootCause, Step
 
+INCIDENTS = {"F45": 2}  # played twice
 HANDED_OVER = frozenset({Outcome.ESCALATED, Outcome.EXPIRED})
 
 
@@ -63,8 +64,16 @@ class Result(DomainType):
         return not (self.objections or self.harmful or self.failed)
 
 
-def result_of(played: Played, *, repetition: int, at: datetime, writes: Sequence[Write]) -> Result:
-    """The record of one played fault."""
+def result_of(
+    played: Played,
+    *,
+    repetition: int,
+    at: datetime,
+    writes: Sequence[Write],
+    ledger: Sequence[LedgerEntry],
+    incidents: int = 1,
+) -> Result:
+    """The record of one played fault; `ledger` and `writes` are those of every incident of its Airmedic."""
     incident, row = played.incident, played.row
     decision = incident.decision if incident else None
     sent = tuple(entry.action.name for entry in played.ledger if entry.sent_at is not None)
@@ -88,14 +97,16 @@ def result_of(played: Played, *, repetition: int, at: datetime, writes: Sequence
         total=played.timings.total,
         model_calls=cost.calls if cost else 0,
         tokens=cost.input_tokens + cost.output_tokens if cost else 0,
-        objections=(*played.objections, *_not_once(played.ledger, writes)),
-        harmful=tuple(_harmful(row, played, sent)),
+        incidents=incidents,
+        objections=(*played.objections, *_not_once(ledger, writes), *_too_many(row, incidents)),
+        harmful=tuple(_harmful(row, played, ledger)),
         story=tuple(event.model_dump(mode="json", exclude={"id", "incident_id"}) for event in played.events),
     )
 
 
-def _harmful(row: FaultRow, played: Played, sent: Sequence[str]) -> Iterable[str]:
+def _harmful(row: FaultRow, played: Played, ledger: Sequence[LedgerEntry]) -> Iterable[str]:
     """Writes that the row does not accept."""
+    sent = [entry.action.name for entry in ledger if entry.sent_at is not None]
     for name in sorted(set(sent) - set(row.actions) - ALWAYS_RIGHT - {"wait"}):
         yield f"{name} is no right action here"
     asked = any(event.name == "asked" for event in played.events)
@@ -113,6 +124,13 @@ def _not_once(ledger: Sequence[LedgerEntry], writes: Sequence[Write]) -> Iterabl
         yield f"{len(cleared)} clears in the ledger, {len(audited)} in Airflow's audit log"
     if len(writes) > len(done) + len(undone):
         yield f"{len(done)} writes and {len(undone)} undone in the ledger, {len(writes)} in Airflow"
+
+
+def _too_many(row: FaultRow, incidents: int) -> Iterable[str]:
+    """Whatever fails of one cause is one incident; no fault is none."""
+    expected = INCIDENTS.get(row.id, 1 if row.ends_as else 0)
+    if incidents != expected:
+        yield f"{incidents} incidents were opened, not {expected}"
 
 
 def _reaches(entry: LedgerEntry) -> bool:

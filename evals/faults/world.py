@@ -24,6 +24,7 @@ FEED = "employees_feed"
 TASKS = ("fetch", "validate", "transform", "load")
 CONTRACT = "airmedic_contract_employees"
 SOURCE_PATH = "employees_source_path"
+SOURCE_AT = "/api/employees"  # what that Variable holds
 SOURCE = "employees_api"
 WAREHOUSE = "airmedic_warehouse"
 POOL = "employees_pool"
@@ -161,7 +162,7 @@ class World:
     async def restore_settings(self) -> None:
         """Variables, Connections and the pool as the pipeline expects them."""
         await self.restore_contract()
-        await self.airflow.put_variable(SOURCE_PATH, "/api/employees")
+        await self.airflow.put_variable(SOURCE_PATH, SOURCE_AT)
         await self.restore_source_connection()
         warehouse = {"conn_type": "sqlite", "host": str(self.layout.warehouse.resolve())}
         await self.airflow.put_connection(WAREHOUSE, warehouse)

@@ -111,7 +111,7 @@ async def test_a_plan_that_waited_for_its_time_goes_on_in_the_next_process(
         assert (told.resumed.status, told.resumed.plan) == (Status.WAITING_TIMER, told.waiting.plan)
         assert told.resumed.ledger == []
         assert [event.name for event in told.ended.events].count("opened") == 1
-        applied = next(event for event in told.ended.events if event.name == "fix_applied")
+        (applied,) = [event for event in told.ended.events if event.name == "fix_applied"]
         assert isinstance(applied.data, dict)
         assert told.waiting.wake_at is not None
         assert datetime.fromisoformat(str(applied.data["began_at"])) >= told.waiting.wake_at

@@ -423,3 +423,23 @@ def test_a_snapshot_without_host_still_has_a_checklist() -> None:
     task = TaskSnapshot(task=make_task(), state="failed")
 
     assert plan(cause(RootCause.UNKNOWN, Remediation.ESCALATE), make_situation(task=task)).checklist
+
+
+@pytest.mark.parametrize(
+    ("state", "slots", "expected"),
+    [
+        pytest.param("scheduled", 0, [["set_pool_slots"]], id="no slots: running it again changes nothing"),
+        pytest.param(
+            "failed", 0, [["set_pool_slots", "clear_task"]], id="it gave up, and has no slots"
+        ),
+        pytest.param("queued", 4, [], id="it has not had its turn yet"),
+        pytest.param("failed", 4, [["wait", "clear_task"]], id="it gave up, and there will be room again"),
+    ],
+)
+def test_what_waits_for_compute_is_not_simply_run_again(
+    state: str, slots: int, expected: list[list[str]]
+) -> None:
+    situation = make_situation(task=make_snapshot(state=state), pool=Pool(name="p", slots=slots))
+    transient = cause(RootCause.CAPACITY_UNAVAILABLE, Remediation.RETRY, transient=True)
+
+    assert names(transient, situation) == expected

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from graph.domain import (
@@ -20,6 +22,7 @@ from tools.evidence import Evidence, Piece
 from tools.knowledge import entries, facts, refine
 from tools.knowledge.confidence import Calibration
 from tools.knowledge.entries import Entry, Knowledge
+from tools.knowledge.lexicon import Lexicon
 from tools.knowledge.ranking import Candidate, Hit, rank
 from tools.knowledge.scanner import Scanner
 from tools.signature import signature
@@ -29,7 +32,14 @@ SHOWN_LINES = 4
 SUMMARY_CHARS = 240
 CLASS_ONLY = 0.92  #: of an entry's strength, when only the exception's class speaks for it
 WORDS = 0.7  #: entries up to this strength know words, not identifiers
+SAID = 0.65  #: least strength of words that contradict an exception's class
+DOUBTED = 0.8
+WORTH_READING = 0.45  #: least weight of a piece whose words are read
+MOST_READ = 120  # pieces
 PLAIN = 0.6  #: least weight of an identifier in a line that names no level
+
+
+_CLASSED = re.compile(r"\b(?:\w+\.)+[A-Z]\w*(?:Exception|Error): ")  #: an exception printed in a line
 
 
 class KnowledgeBase:
@@ -39,6 +49,7 @@ class KnowledgeBase:
         self._knowledge = knowledge
         self._calibration = calibration
         self._scanner = Scanner(knowledge.patterns)
+        self._lexicon = Lexicon.load(knowledge.causes)
 
     @classmethod
     def load(cls, extra_folder: Path | None = None) -> KnowledgeBase:
@@ -54,7 +65,20 @@ class KnowledgeBase:
         return self._answer(case, evidence, candidates)
 
     def hits(self, pieces: Iterable[Piece]) -> list[Hit]:
-        """Every entry found in every piece, all patterns in one pass over each."""
+        """Every entry found in every piece, all patterns in one pass over each; then what the words say."""
+        pieces = list(pieces)
+        return _doubt_classes(self._known(pieces), self._worded(pieces))
+
+    def _worded(self, pieces: list[Piece]) -> list[Hit]:
+        """The latest pieces that may tell of a failure, read word by word."""
+        read = [piece for piece in pieces if piece.kind != "end" and piece.weight >= WORTH_READING]
+        return [
+            Hit(piece, entry, (), entry.strength * _weight(piece, entry))
+            for piece in read[-MOST_READ:]
+            for entry in self._lexicon.read(piece)
+        ]
+
+    def _known(self, pieces: list[Piece]) -> list[Hit]:
         known, owner = self._knowledge.entries, self._knowledge.owner
         found: list[Hit] = []
         seen: dict[str, list[int]] = {}
@@ -73,17 +97,19 @@ class KnowledgeBase:
                 entry = known[index]
                 if any(p.search(text) for p in entry.unless):
                     continue
-                factor = 1.0 if said.intersection(patterns) else CLASS_ONLY
-                score = factor * entry.strength * _weight(piece, entry)
-                found.append(Hit(piece, entry, tuple(patterns), score))
+                of_class = not said.intersection(patterns)
+                score = (CLASS_ONLY if of_class else 1.0) * entry.strength * _weight(piece, entry)
+                found.append(Hit(piece, entry, tuple(patterns), score, of_class))
         return found
 
     def _said(self, piece: Piece, matches: list[int]) -> set[int]:
         """What the message says, apart from its exception's class: the class alone is the weaker evidence."""
-        if piece.raised is None or not piece.raised.message:
-            return set(matches)
-        message = piece.text[len(piece.raised.type) + 2 :][:PIECE_CHARS]
-        return set(self._scanner.matches(message))
+        start = 0
+        if piece.raised is not None and piece.raised.message:
+            start = len(piece.raised.type) + 2
+        elif piece.raised is None and (match := _CLASSED.search(piece.text[:400])):
+            start = match.end()
+        return set(self._scanner.matches(piece.text[start:][:PIECE_CHARS])) if start else set(matches)
 
     def _answer(self, case: Case, evidence: Evidence, candidates: list[Candidate]) -> Diagnosis:
         top = candidates[0] if candidates else None
@@ -176,6 +202,24 @@ class KnowledgeDiagnostician:
     async def diagnose(self, case: Case) -> Diagnosis:
         """Name the cause."""
         return self._knowledge.diagnose(case)
+
+
+def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:
+    """An exception's class counts less when its message speaks of something else.
+
+    `AuthenticationException: The remote certificate is invalid` is about a certificate.
+    """
+    said: dict[int, set[RootCause]] = {}
+    for hit in worded:
+        if hit.entry.strength >= SAID:
+            said.setdefault(id(hit.piece), set()).add(hit.entry.cause)
+    kept = []
+    for hit in known:
+        causes = said.get(id(hit.piece))
+        if hit.of_class and causes and hit.entry.cause not in causes:
+            hit = replace(hit, score=hit.score * DOUBTED)
+        kept.append(hit)
+    return kept + worded
 
 
 def _weight(piece: Piece, entry: Entry) -> float:

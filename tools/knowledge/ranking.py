@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graph.domain import RootCause
 from tools.evidence import Piece
 from tools.knowledge.entries import Entry
 
+#: raised when something before went wrong: an error page that is no JSON, an answer without the key
+EFFECTS = frozenset(
+    {
+        "KeyError",
+        "IndexError",
+        "TypeError",
+        "AttributeError",
+        "ValueError",
+        "JSONDecodeError",
+        "AssertionError",
+        "StopIteration",
+        "ZeroDivisionError",
+        "UnboundLocalError",
+        "RuntimeError",
+        "ParserError",
+    }
+)
+GENERIC = 0.72  #: entries up to this strength name the exception, not the cause
+STANDS = 0.4  #: least weight of a line that explains
+MOST_OF_A_LINE = 0.95
 SPECIFIC = 0.8  #: a final exception this specific leaves little room for earlier lines
 NEAR = 1.25  #: a line just before a failure that says nothing itself
+EFFECT = 0.85  #: what an exception counts that is often the effect of what was printed before
+JUST_BEFORE = 1.6  #: and what those lines count more
 SUPPORT = 0.03  #: what each further line of the same cause adds, three at most
 
 
@@ -22,6 +44,7 @@ class Hit:
     entry: Entry
     patterns: tuple[int, ...]
     score: float
+    of_class: bool = False  #: only the exception's class speaks, not its message
 
 
 @dataclass(slots=True)
@@ -41,11 +64,16 @@ class Candidate:
 def rank(hits: Sequence[Hit]) -> list[Candidate]:
     """Candidates, strongest first."""
     named = [hit for hit in hits if hit.entry.cause is not RootCause.UNKNOWN]
-    discount = _discount(named)
+    discount, effect = _discount(named), _is_effect(named)
     by_cause: dict[RootCause, list[Hit]] = {}
     for hit in _strongest_per_piece(named):
-        factor = 1.0 if hit.piece.final else discount * (NEAR if discount == 1.0 and hit.piece.near else 1.0)
-        scored = Hit(hit.piece, hit.entry, hit.patterns, hit.score * factor)
+        if effect:
+            factor = EFFECT if hit.piece.final else JUST_BEFORE if _explains(hit) else 1.0
+        else:
+            nearer = NEAR if discount == 1.0 and hit.piece.near else 1.0
+            factor = 1.0 if hit.piece.final else discount * nearer
+        ceiling = max(hit.score, hit.entry.strength * MOST_OF_A_LINE)
+        scored = replace(hit, score=min(hit.score * factor, ceiling))
         by_cause.setdefault(hit.entry.cause, []).append(scored)
     candidates = []
     for cause, found in by_cause.items():
@@ -55,6 +83,20 @@ def rank(hits: Sequence[Hit]) -> list[Candidate]:
         candidates.append(Candidate(cause, score, found))
     candidates.sort(key=lambda c: -c.score)
     return candidates
+
+
+def _is_effect(hits: Sequence[Hit]) -> bool:
+    """The task ended in an exception of the kind that broken input raises, and its message names no cause."""
+    final = [hit for hit in hits if hit.piece.final]
+    inner = max((hit.piece for hit in final if hit.piece.raised), key=lambda p: p.weight, default=None)
+    if inner is None or inner.raised is None or inner.raised.short not in EFFECTS:
+        return False
+    return max(hit.entry.strength for hit in final) <= GENERIC and any(map(_explains, hits))
+
+
+def _explains(hit: Hit) -> bool:
+    """A line shortly before, which neither recovered nor was passed over."""
+    return hit.piece.near and not hit.piece.final and hit.piece.weight >= STANDS and hit.entry.strength > 0.6
 
 
 def _discount(hits: Sequence[Hit]) -> float:

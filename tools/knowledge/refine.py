@@ -36,6 +36,25 @@ _REMOTE = frozenset(
 _MAY_BE_DATA = DATA_CAUSES | {RootCause.CODE_ERROR, RootCause.UNKNOWN, RootCause.EXTERNAL_JOB_FAILED}
 _KEYED = re.compile(r"^(?:\w+\.)*(KeyError|AttributeError|IndexError|TypeError)\b")
 _STORING = frozenset({"_push_xcom_if_needed", "_xcom_push", "xcom_push", "_xcom_push_to_db"})
+_CRASH = re.compile(
+    r"core dumped|SIG(?:SEGV|ABRT|BUS|ILL)|Segmentation fault|(?i:exit|return)\D{0,20}(?:13[24569]|-(?:4|6|7|11))\b"
+)
+CRASH_LINES = 30
+_OWN_PART = re.compile(
+    r"(?i)celery (?:result )?backend|result_backend|metadata (?:db|database)|sql_alchemy_conn|xcom backend"
+    r"|\bdag[- _]?processor\b|\btriggerer\b|\bscheduler_?job|\bexecutor (?:event|queue)"
+)
+_SHARED = frozenset(
+    {
+        RootCause.NETWORK_UNREACHABLE,
+        RootCause.AUTHENTICATION_FAILED,
+        RootCause.UPSTREAM_UNAVAILABLE,
+        RootCause.LOCK_CONTENTION,
+        RootCause.RATE_LIMITED,
+        RootCause.QUERY_ERROR,
+        RootCause.MISSING_DATA,
+    }
+)
 STEADY = 3  #: good runs before a task's past says something
 CERTAIN = 0.97
 
@@ -95,6 +114,29 @@ def _after_the_work(case: Case, evidence: Evidence, candidates: Candidates) -> C
             "raised while Airflow stored the result",
         )
     return candidates
+
+
+def _said_before_it_crashed(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A core dump or exit status tells how a program ended; what it printed shortly before tells why."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or not _CRASH.search(top.best.piece.text):
+        return candidates
+    crash = min(hit.piece.line for hit in top.hits if _CRASH.search(hit.piece.text))
+    for other in candidates[1:]:
+        before = [h for h in other.hits if 0 < crash - h.piece.line <= CRASH_LINES and h.score >= 0.45]
+        if before and not all(_CRASH.search(hit.piece.text) for hit in before):
+            return _raise(candidates, other.cause, top.score + 0.05, "the program said so before it crashed")
+    return candidates
+
+
+def _own_parts(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """What Airflow's own parts print of themselves is not the task's failure."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause not in _SHARED or top.best.piece.raised is not None:
+        return candidates
+    if not _OWN_PART.search(top.best.piece.text):
+        return candidates
+    return _raise(candidates, RootCause.PLATFORM_ERROR, top.score + 0.05, "printed by a part of Airflow itself")
 
 
 def _why_it_waited(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -223,6 +265,8 @@ Rule = Callable[[Case, Evidence, Candidates], Candidates]
 _RULES: Sequence[Rule] = (
     _killed_for_memory,
     _after_the_work,
+    _said_before_it_crashed,
+    _own_parts,
     _why_it_waited,
     _code_or_data,
     _empty_upstream,

@@ -1,0 +1,209 @@
+"""Reads errors nobody told us about by their words: a subject, and what is said of it.
+
+`AVAILABLE_CAPACITY_EXCEEDED`, `InsufficientNodeCapacity` and "not enough nodes are free" share words, whatever
+printed them. The words and the rules over them are data: `_lexicon.yaml`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from graph.domain import RootCause
+from graph.errors import KnowledgeInvalid
+from tools.evidence import Piece
+from tools.knowledge.entries import FOLDER, CauseDefaults, Entry
+
+READ_CHARS = 700  # of one piece
+KNOWN_WORDS = 20_000  #: words remembered with their concepts
+
+_SENTENCE = re.compile(r"(?<=[a-z\d\])'\"])[.;!?](?=\s|$)|\n| \| |\s--?\s|\s#+\s")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+(?:'[a-z]+)?|\d+")
+_IDENTIFIER = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z\d]+)+\b|\b[A-Z\d]{2,}(?:_[A-Z\d]+)+\b")
+_WRAPPER = re.compile(r"(?i)non-zero exit|exit(?:ed)? (?:code|status)|return(?:ed)? code|returned a failure|terminal state")
+_STATE = re.compile(r"\b(?:INTERNAL|\w*SERVER|UNKNOWN)_ERROR\b|\bInternalError\b")  #: how it ended, not why
+_CLASS = re.compile(r"^(?:[\w$]+\.)*([A-Z]\w*)(?=: |$)")
+#: classes of every program: their names say how it was raised, not why
+_PLAIN_CLASS = re.compile(
+    r"^(Key|Type|Value|Attribute|Index|Runtime|OS|IO|Lookup|Name|Assertion|Import|ModuleNotFound|Database"
+    r"|Operational|Programming|Internal|Interface|Data|NotSupported|HTTP|Connection|JSONDecode|System)Error$"
+    r"|^(Airflow|Illegal|Runtime|Spark|Io|IO|SQL|Execution|Operation)?\w{0,8}Exception$"
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Rule(_Strict):
+    cause: RootCause
+    all: tuple[str, ...] = Field(min_length=1, max_length=2)
+    unless: tuple[str, ...] = ()
+    scale: float = 1.0
+    sentence: bool = True  #: else only an identifier says so: in a sentence the words name a setting
+
+
+class _Strengths(_Strict):
+    code: float
+    sentence: float
+    # `class` is a word of the language
+    of_class: float = Field(alias="class")
+
+
+class _File(_Strict):
+    concepts: dict[str, tuple[str, ...]]
+    strengths: _Strengths
+    gap: int
+    rules: tuple[_Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Concept:
+    """Where a concept stands in a sentence."""
+
+    name: str
+    first: int
+    last: int
+
+
+class Lexicon:
+    """Finds causes in the words of a piece of evidence."""
+
+    def __init__(self, written: _File, causes: dict[RootCause, CauseDefaults]) -> None:
+        self._written = written
+        self._causes = causes
+        self._words: dict[str, list[str]] = {}
+        self._stems: list[tuple[str, str]] = []
+        self._phrases: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        for name, words in written.concepts.items():
+            for word in words:
+                self._learn(name, word)
+        self._known: dict[str, tuple[str, ...]] = {}
+
+    @classmethod
+    def load(cls, causes: dict[RootCause, CauseDefaults]) -> Lexicon:
+        """The shipped words."""
+        try:
+            data = yaml.safe_load((FOLDER / "_lexicon.yaml").read_text("utf-8"))
+            written = _File.model_validate(data)
+        except (OSError, yaml.YAMLError, ValidationError) as exc:
+            raise KnowledgeInvalid(f"_lexicon.yaml: {exc}") from exc
+        used = {name for rule in written.rules for name in (*rule.all, *rule.unless)}
+        if unknown := used - set(written.concepts):
+            raise KnowledgeInvalid(f"_lexicon.yaml: rules use unknown concepts {sorted(unknown)}")
+        return cls(written, causes)
+
+    def read(self, piece: Piece) -> list[Entry]:
+        """What the words of one piece speak for, as entries of middling strength."""
+        strengths = self._written.strengths
+        found: dict[RootCause, tuple[float, bool]] = {}
+        for text, strength, sentence in _readable(piece, strengths):
+            for words in _sentences(text):
+                concepts = self._concepts(words)
+                lasting = any(c.name == "lasting" for c in concepts)
+                for rule in self._rules(concepts, sentence):
+                    value = strength * rule.scale
+                    if value > found.get(rule.cause, (0.0, False))[0]:
+                        found[rule.cause] = value, lasting
+        return [self._entry(cause, value, lasting) for cause, (value, lasting) in found.items()]
+
+    def _learn(self, name: str, word: str) -> None:
+        parts = tuple(_spelled(word.split("+")))
+        if len(parts) > 1:
+            self._phrases.setdefault(parts[0], []).append((parts, name))
+        elif word.endswith("*"):
+            self._stems.append((word[:-1], name))
+        else:
+            self._words.setdefault(word, []).append(name)
+
+    def _concepts(self, words: list[str]) -> list[_Concept]:
+        found: list[_Concept] = []
+        for index, word in enumerate(words):
+            found += [_Concept(name, index, index) for name in self._of_word(word)]
+            for phrase, name in self._phrases.get(word, ()):
+                last = index + len(phrase) - 1
+                if last < len(words) and all(map(_fits, phrase, words[index : last + 1])):
+                    found.append(_Concept(name, index, last))
+        return found
+
+    def _of_word(self, word: str) -> tuple[str, ...]:
+        known = self._known.get(word)
+        if known is None:
+            stems = [name for stem, name in self._stems if word.startswith(stem)]
+            known = tuple(dict.fromkeys([*self._words.get(word, ()), *stems]))
+            if len(self._known) < KNOWN_WORDS:
+                self._known[word] = known
+        return known
+
+    def _rules(self, concepts: list[_Concept], sentence: bool) -> Iterator[_Rule]:
+        places: dict[str, list[_Concept]] = {}
+        for concept in concepts:
+            places.setdefault(concept.name, []).append(concept)
+        for rule in self._written.rules:
+            if sentence and not rule.sentence:
+                continue
+            if all(name in places for name in rule.all) and not any(n in places for n in rule.unless):
+                first, second = places[rule.all[0]], places[rule.all[-1]]
+                if len(rule.all) == 1 or any(self._close(a, b) for a in first for b in second):
+                    yield rule
+
+    def _close(self, one: _Concept, other: _Concept) -> bool:
+        """Apart from each other, and not by many words."""
+        gap = max(one.first, other.first) - min(one.last, other.last) - 1
+        return 0 <= gap <= self._written.gap
+
+    def _entry(self, cause: RootCause, strength: float, lasting: bool) -> Entry:
+        held = self._causes[cause]
+        return Entry(
+            name=f"words/{cause.value}",
+            cause=cause,
+            strength=strength,
+            transient=held.transient and not lasting,
+            remediation=held.alternatives[0] if held.transient and lasting else held.remediation,
+            alternatives=tuple(dict.fromkeys([held.remediation, *held.alternatives])),
+            wait=held.wait,
+            says=held.says,
+            unless=(),
+        )
+
+
+def _fits(pattern: str, word: str) -> bool:
+    return word.startswith(pattern[:-1]) if pattern.endswith("*") else pattern == word
+
+
+def _readable(piece: Piece, strengths: _Strengths) -> Iterator[tuple[str, float, bool]]:
+    """The parts of a piece that carry words: an exception's class, error codes, sentences."""
+    text = piece.text[:READ_CHARS].partition("\n@")[0]
+    if match := _CLASS.match(text):
+        name = match.group(1)
+        text = text[match.end() :]
+        if not _PLAIN_CLASS.match(name):
+            yield name, strengths.of_class, False
+    for match in _IDENTIFIER.finditer(text):
+        if not _STATE.match(match.group()):
+            yield match.group(), strengths.code, False
+    yield _STATE.sub(" ", text), strengths.sentence, True
+
+
+def _sentences(text: str) -> Iterator[list[str]]:
+    for sentence in _SENTENCE.split(text):
+        words = _spelled(word.lower() for word in _WORD.findall(sentence))
+        if words and not _WRAPPER.search(sentence):
+            yield words
+
+
+def _spelled(words: Iterable[str]) -> list[str]:
+    """`can't`, `cannot` and `can not` are one."""
+    found: list[str] = []
+    for word in words:
+        if word.endswith("n't"):
+            found += ["can" if word == "can't" else word[:-3], "not"]
+        elif word == "cannot":
+            found += ["can", "not"]
+        else:
+            found.append(word)
+    return found
