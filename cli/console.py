@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import httpx
 import typer
 
 from graph.errors import AirmedicError, SettingsInvalid
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 DEFAULT_API = "http://127.0.0.1:8642"
 DEFAULT_PORT = 8643
@@ -56,7 +59,7 @@ async def serve_console(api: str, *, host: str, port: int) -> None:
         listening.close()
 
 
-def console_app(api: str, *, hosts: frozenset[str] | None):  # type: ignore[no-untyped-def]
+def console_app(api: str, *, hosts: frozenset[str] | None) -> FastAPI:
     """The application that serves only the console."""
     from fastapi import FastAPI
     from fastapi.responses import RedirectResponse

@@ -43,6 +43,7 @@ class HealState(TypedDict, total=False):
     applied_at: datetime
     applied: bool  #: the plan's writes are confirmed; verification runs
     undo: bool  #: the applied plan did not help and is to be taken back
+    taken_back: bool  #: settings were put back: the newest failure tells of a world that is gone
     stale: str  #: why the plan was withdrawn; empty when it was not
     watch_until: datetime | None  #: healed so far; recurrence is watched until then
 

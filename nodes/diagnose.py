@@ -17,6 +17,11 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
     """Read the log and the context, name the cause, plan, and ask policy."""
     deps = runtime.context
     failure = state["failure"]
+    if state.get("taken_back") and not state.get("rethink"):
+        # The last try ran with settings that are no longer there; what was true before them is true again.
+        known = state["diagnosis"]
+        chosen = await choose(deps, failure=failure, diagnosis=known, state=state)
+        return {"ready_at": deps.clock(), "taken_back": False, **chosen}
     log = await _log(state, deps)
     ready_at = deps.clock()
     context = await _context(state, log, deps)
@@ -26,6 +31,7 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
         "ready_at": ready_at,
         "diagnosis": diagnosis,
         "rethink": False,
+        "taken_back": False,
         **await choose(deps, failure=failure, diagnosis=diagnosis, state=state),
     }
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Decision, FixPlan, Outcome, Status, TaskSnapshot, Verdict
+from graph.domain import ActionClass, Decision, FixPlan, Outcome, Status, TaskSnapshot, Verdict
 from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, StalePlan, UndoBlocked
 from graph.state import HealState
 from nodes.choosing import ask_policy, choose, failed_members
@@ -139,4 +139,12 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
         failed = [check.detail for check in state["verification"].checks if check.ok is False]
         why = f"the task is green and its run or data are not: {'; '.join(failed)}"
         return {**cleared, "outcome": Outcome.ESCALATED, "reason": why}
-    return {**cleared, "stale": state.get("stale") or "the plan did not help and was taken back"}
+    if moved := state.get("stale"):
+        return {**cleared, "stale": moved}
+    told = "the plan did not help and was taken back"
+    return {**cleared, "stale": told, "taken_back": _changed_settings(plan, deps)}
+
+
+def _changed_settings(plan: FixPlan | None, deps: Deps) -> bool:
+    actions = plan.actions if plan is not None else ()
+    return any(deps.catalogue.get(action.name).kind is ActionClass.REVERSIBLE for action in actions)

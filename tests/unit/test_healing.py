@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from graph.domain import AnswerKind, Outcome, Remediation, RootCause, Status, Step
+from graph.domain import (
+    AnswerKind,
+    ColumnProblem,
+    DataReport,
+    Facts,
+    Outcome,
+    Remediation,
+    RootCause,
+    Status,
+    Step,
+)
 from tests.factories import Clock, make_diagnosis
-from tests.unit.healing_world import FAIL, GOOD, TASK, Ward, make_airflow, open_ward
+from tests.unit.healing_world import FAIL, GOOD, SAFE, TASK, Ward, make_airflow, open_ward
 from tools.airflow_memory_state import TaskSpec, Try
 
 CODE_ERROR = make_diagnosis(
@@ -280,3 +291,35 @@ async def test_an_event_that_airflow_denies_opens_no_incident(tmp_path: Path, cl
         await ward.report()
 
         assert await ward.service.store.incidents() == []
+
+
+async def test_a_plan_that_was_taken_back_is_followed_by_what_the_first_failure_called_for(
+    tmp_path: Path, clock: Clock
+) -> None:
+    name = "airmedic_contract_orders"
+    before = json.dumps({"version": 1, "columns": {"mail": {"type": "string", "required": True}}})
+    airflow = make_airflow(clock, FAIL, FAIL, GOOD, tags=(*SAFE, f"airmedic:contract={name}"))
+    airflow.add_variable(name, before)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    lost = ColumnProblem(kind="missing", column="mail", expected="string")
+    new = ColumnProblem(kind="unexpected", column="mail_address", found="string", required=False)
+    drift = make_diagnosis(
+        root_cause=RootCause.SCHEMA_DRIFT,
+        transient=False,
+        remediation=Remediation.ADAPT_SCHEMA,
+        facts=Facts(report=DataReport(contract=name, satisfied=False, problems=(lost, new))),
+    )
+    misled = make_diagnosis(root_cause=RootCause.CODE_ERROR, transient=False)
+    async with open_ward(tmp_path, airflow, clock, drift, misled) as ward:
+        await ward.report()
+        wrong = json.dumps({"version": 1, "columns": {"mail": {"type": "string", "source": "name"}}})
+        await ward.answer(AnswerKind.EDIT, args=({"value": wrong}, {"downstream": True}))
+        restored = (await airflow.variable(name)).value
+        await ward.answer(AnswerKind.APPROVE)
+        await ward.pass_time(30)
+        after = await ward.detail()
+
+    assert json.loads(restored) == json.loads(before)
+    assert after.incident.outcome is Outcome.HEALED
+    assert '"source": "mail_address"' in (await airflow.variable(name)).value
