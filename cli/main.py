@@ -29,6 +29,7 @@ app = typer.Typer(
 SUB_APPS: tuple[tuple[str, str, str], ...] = (
     ("diagnose", "cli.diagnose", "Say why a task failed, from its log alone."),
     ("eval", "cli.eval", "Measure how good the diagnoses are."),
+    ("console", "cli.console", "Serve the operators' console apart from its server."),
     ("demo", "cli.demo", "Start a real Airflow, break a pipeline, and watch it heal."),
     ("policy", "cli.policy", "Check a policy file."),
 )

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
+from gradio_ui.app import mount
 from graph.errors import SettingsInvalid
 from server.access import check_exposure, start_warnings
 from server.app import ServiceFactory, create_app
@@ -60,6 +61,11 @@ def address_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def local(address: str) -> str:
+    """The address as a program on this machine reaches it, for a socket that listens everywhere."""
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+
 async def serve(
     settings: Settings,
     *,
@@ -86,8 +92,12 @@ async def _run(
         yield service
 
     settings = service.settings
+    address = address_of(listening)
+    app = create_app(settings, service_factory=opened)
+    if settings.console:
+        mount(app, api_url=local(address))
     config = uvicorn.Config(
-        create_app(settings, service_factory=opened),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -95,8 +105,8 @@ async def _run(
         h11_max_incomplete_event_size=64 * 1024,
     )
     server = Server(config)
-    address = address_of(listening)
-    say(f"Airmedic at {address} (API: {address}/docs), healing: {settings.healing}")
+    console = f", console: {address}/console" if settings.console else ""
+    say(f"Airmedic at {address} (API: {address}/docs{console}), healing: {settings.healing}")
     say(f"Airflow {settings.airflow_id!r} at {str(settings.airflow_url).rstrip('/')}")
     for warning in start_warnings(settings):
         say(f"note: {warning}")

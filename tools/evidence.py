@@ -22,6 +22,7 @@ from tools.evidence_traces import Chain, Frame, Raised, find_chains
 
 Kind = Literal["exception", "line", "end"]
 NEAR_LINES = 15
+LAST_WORDS = 8  #: a child that failed without an error often said why just before it ended
 QUOTED = 4_000  # characters of a line
 
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
@@ -32,9 +33,9 @@ _NONE_BAD = re.compile(
     r"(?i)\b(?:[\w-]*(?:bad|error|fail|reject|invalid|skip|drop|warn|missing|dup|null|conflict|retr|timeout|lost"
     r"|violation|mismatch|corrupt|denied)[\w-]*)(?:[ _](?:rows|records|lines|files|items|events|count|keys))?"
     r"[\"']?\s*[:=]\s*(?:0(?![\d.x])|none\b|null\b|\[\]|\"\"|false\b)"
-    r"|\b(?:0|no|zero|without(?: any)?) (?:bad|errors?|failed|failures?|rejected|invalid|warnings?|skipped"
-    r"|dropped|conflicts?|duplicates?|mismatch(?:es)?|violations?|issues?|problems?|retries)\b"
-    r"(?: (?:rows|records|lines|files|items|events|tests|tasks))?"
+    r"|\b(?:0|no|zero|without(?: any)?) (?:[a-z]+ ){0,2}?(?:bad|errors?|failed|failures?|rejected|invalid"
+    r"|warnings?|skipped|dropped|conflicts?|duplicates?|mismatch(?:es)?|violations?|issues?|problems?|retries"
+    r"|changes)\b(?: (?:rows|records|lines|files|items|events|tests|tasks|validation|detected|found))?"
 )
 _WRAPPER = re.compile(
     r"non-zero exit (?:code|status)|exit(?:ed)?(?: with)? (?:code|status)|returned a failure|container failed"
@@ -52,6 +53,7 @@ class Piece:
     final: bool = False  #: part of the failure that ended the task
     raised: Raised | None = None
     near: bool = False  #: within the last lines before the end
+    errorish: bool = True  #: speaks of something wrong, by its level or its words
 
 
 @dataclass(slots=True)
@@ -229,7 +231,10 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
             or (not mark and _plain(line) and distance > QUIET_LINES)
         ):
             continue
+        errorish = Mark.ERRORISH in mark or not _plain(line)
         weight = _line_weight(line, Mark.ERRORISH in mark)
+        if not errorish and not 0 <= distance <= LAST_WORDS:
+            weight *= 0.75
         weight += 0.1 if 0 <= distance <= NEAR_LINES else -0.1 if distance > 300 else 0.0
         if line.number < last_success and (line.level == "warning" or Mark.RETRYING in mark):
             weight *= 0.35
@@ -242,7 +247,7 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
         text = _NONE_BAD.sub(" ", _json_text(line.text))
-        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=near))
+        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=near, errorish=errorish))
     return pieces
 
 

@@ -32,7 +32,7 @@ _TRAITS = {
     ),
     Mark.RETRYING: (
         r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again"
-        r"|falling back|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
+        r"|(waiting|sleeping|pausing)( for)? \d|throttling (ourselves|client)|falling back|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
     ),
     Mark.SUCCESS: (
         r"(?i)\b(succeeded|success(ful|fully)?|recovered|reconnected|re-?established|connected|resumed"
@@ -59,9 +59,12 @@ _TRAITS = {
         r"(?i)\b(anew|re-?build(ing)? (it|the)|building (it|one|a new)|creating (it|one|a new|new)|will create"
         r"|(will be|being|is) (re-?)?created|from scratch|starting (full|fresh)"
         r"|fall(ing|s)? ?back|fallback|ignor(ed|ing)|skipp(ed|ing)"
-        r"|non-?fatal|harmless|continuing|carrying on|proceeding|moving on|not (critical|blocking|needed)"
+        r"|non-?fatal|harmless|optional|refreshed|quarantined?|(metrics|cache|plugin|tracing|telemetry) disabled|discarding|filled with"
+        r"|continuing|carrying on|proceeding|moving on|not (critical|blocking|needed)"
         r"|(using|assuming|applying) (the )?(default|cached|previous|last)|defaulting to|defaults? (value )?(is |are |was )?(being )?used|\w*deprecat\w+"
         r"|rejoin\w*|recovered|self-?healed|best effort|(second|next|later) (call|try|attempt) (ok|worked))\b"
+        r"|(?i)\b(timeouts?|limits?|deadline|retries|attempts) (is |was |are )?(set to|configured)"
+        r"|(?i)(usage|used|at|is)[: ]+[1-8]?\d(\.\d+)? ?%|\b[1-8]?\d(\.\d+)? ?% (of|used|full)"
     ),
 }
 

@@ -70,8 +70,9 @@ async def _once(stage: Stage, row: FaultRow, injection: Injection, *, tell: Tell
     run_id = await world.trigger(row.id.lower(), dag_id=injection.dag_id) if injection.triggers else ""
     acting = asyncio.create_task(injection.play(world, run_id))
     try:
-        async with asyncio.timeout(injection.within):
-            detail = await _follow(stage, row, run_id, acting, tell=tell, ask=ask)
+        async with asyncio.timeout(injection.within) as limit:
+            unhurried = _unhurried(ask, limit, injection.within)
+            detail = await _follow(stage, row, run_id, acting, tell=tell, ask=unhurried)
             if detail and detail.incident.outcome is Outcome.SELF_RECOVERED:
                 # The task is green; what comes after it still runs, and nobody at Airmedic waits for it.
                 await world.airflow.wait_run(injection.dag_id, run_id, within=injection.within)
@@ -89,6 +90,17 @@ async def _once(stage: Stage, row: FaultRow, injection: Injection, *, tell: Tell
     events = detail.events if detail else ()
     objections = (*object_to(row, incident, ledger, data), *object_to_asking(row, events, ledger), *found)
     return Played(row, incident, ledger, data, measure(detail, total), objections, events)
+
+
+def _unhurried(ask: Ask, limit: asyncio.Timeout, within: float) -> Ask:
+    """The time in which a person reads and answers is nobody's delay."""
+
+    async def patient(stage: Stage, incident: IncidentRecord) -> None:
+        limit.reschedule(None)
+        await ask(stage, incident)
+        limit.reschedule(asyncio.get_running_loop().time() + within)
+
+    return patient
 
 
 async def _follow(

@@ -224,7 +224,7 @@ def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:
 
 def _weight(piece: Piece, entry: Entry) -> float:
     """An identifier counts in a plain line too; words need an error's context."""
-    if piece.kind != "exception" and entry.strength > 0.9 and PLAIN > piece.weight >= 0.4:
+    if piece.kind != "exception" and entry.strength > 0.9 and piece.errorish and PLAIN > piece.weight >= 0.4:
         return PLAIN
     if piece.kind != "exception" and entry.strength <= WORDS and piece.weight < PLAIN and not piece.near:
         return piece.weight * 0.7
