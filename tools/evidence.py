@@ -22,12 +22,15 @@ from tools.evidence_traces import Chain, Frame, Raised, find_chains
 
 Kind = Literal["exception", "line", "end"]
 NEAR_LINES = 15
+#: what a complaint below ERROR still weighs when this many lines of ordinary work follow it
+_PROGRESS = (1.0, 0.85, 0.7, 0.6, 0.5)
 LAST_WORDS = 8  #: a child that failed without an error often said why just before it ended
 QUOTED = 4_000  # characters of a line
 
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
-QUIET_LINES = 80  #: plain lines further than this from the end are not evidence
+QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
+_SLIGHT = frozenset({Mark.NONE_BAD})  #: tells nothing of how the work goes
 #: a counter of bad things that stands at zero reports no failure
 _NONE_BAD = re.compile(
     r"(?i)\b(?:[\w-]*(?:bad|error|fail|reject|invalid|skip|drop|warn|missing|dup|null|conflict|retr|timeout|lost"
@@ -220,15 +223,18 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
             break
         if line.number < evidence.end and _plain(line):
             last_success = line.number if _went_well(marks[position]) else last_success
-            last_progress = line.number if line.text.strip() and not marks[position] else last_progress
+            last_progress = (
+                line.number if line.text.strip() and not marks[position] - _SLIGHT else last_progress
+            )
     started = _started(lines)
+    after = _progress_after(lines, marks, end_position)
     pieces = []
     for position, (line, mark) in enumerate(zip(lines, marks, strict=True)):
         distance = end_position - position
         if (
             Mark.NOISE in mark
             or not line.text.strip()
-            or (not mark and _plain(line) and distance > QUIET_LINES)
+            or (not mark - _SLIGHT and _plain(line) and distance > QUIET_LINES)
         ):
             continue
         errorish = Mark.ERRORISH in mark or not _plain(line)
@@ -240,15 +246,39 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
             weight *= 0.35
         elif Mark.RETRYING in mark and line.number < last_progress:
             weight *= 0.4
+        if line.level != "error" and Mark.BLUNT not in mark:
+            weight *= _PROGRESS[min(after[position], len(_PROGRESS) - 1)]
         if Mark.PASSED in mark and line.level != "error":
             weight *= 0.4
         if line.number < started:
             weight *= 0.25
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
-        text = _NONE_BAD.sub(" ", _json_text(line.text))
-        pieces.append(Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=near, errorish=errorish))
+        text = _json_text(line.text)
+        if Mark.NONE_BAD in mark:
+            text = _NONE_BAD.sub(" ", text)
+        pieces.append(
+            Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=near, errorish=errorish)
+        )
     return pieces
+
+
+def _progress_after(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> list[int]:
+    """For each line, how many lines of ordinary work follow before the end."""
+    counts = [0] * len(lines)
+    seen = 0
+    for position in range(len(lines) - 1, -1, -1):
+        counts[position] = seen
+        line = lines[position]
+        if (
+            position < end
+            and not marks[position] - _SLIGHT
+            and _plain(line)
+            and line.prefixed
+            and line.text[:1].strip()
+        ):
+            seen += 1
+    return counts
 
 
 def _plain(line: LogLine) -> bool:

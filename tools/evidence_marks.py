@@ -19,8 +19,11 @@ class Mark(IntEnum):
     END = 4  #: the way Airflow tells that the task ended badly
     NOISE = 5  #: Airflow's own frame around the work
     PASSED = 6  #: the line itself tells that the work goes on without what went wrong
+    BLUNT = 7  #: calls itself an error, whatever its level
+    NONE_BAD = 8  #: may hold a counter of bad things that stands at zero
 
 
+_CODE_ENDS = "ERROR|EXCEPTION|DENIED|FAILED|FAILURE|REFUSED|EXCEEDED|EXHAUSTED|INVALID|EXPIRED|NOT_FOUND"
 _TRAITS = {
     Mark.ERRORISH: (
         r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot"
@@ -28,11 +31,14 @@ _TRAITS = {
         r"|not found|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|panic"
         r"|expired|unauthori[sz]ed|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't"
         r"|un(bound|defined)|not (defined|provided|set|available|supported|allowed)|is required|[45]\d\d)\b"
-        r"|(?-i:Error\b|Exception\b|_(ERROR|EXCEPTION)\b)"
+        r"|(?-i:Error\b|Exception\b|_(" + _CODE_ENDS + r")\b)"
     ),
     Mark.RETRYING: (
         r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again"
-        r"|(waiting|sleeping|pausing)( for)? \d|throttling (ourselves|client)|falling back|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
+        r""
+        r""
+        r"|(waiting|sleeping|pausing)( for)? \d|throttling (ourselves|client)"
+        r"|falling back|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
     ),
     Mark.SUCCESS: (
         r"(?i)\b(succeeded|success(ful|fully)?|recovered|reconnected|re-?established|connected|resumed"
@@ -55,13 +61,23 @@ _TRAITS = {
         r"|Task instance is in running|\s*Previous state of the Task|Current task name|Dag name"
         r"|Rendering template|Using connection ID|Traceback \(most)"
     ),
+    Mark.BLUNT: (
+        r"(?i)\b(errors?|fatal|exception|panic|fail(ed|ure|s)?|aborted|killed|denied|refused|forbidden|cannot"
+        r"|can't|could not|unable|caused by)\b|(?-i:[a-z](Error|Exception|Failure)\b|_("
+        + _CODE_ENDS
+        + r")\b)"
+    ),
+    Mark.NONE_BAD: (r"(?i)\b(0|no|zero|without) |[:=]\s*(0|none|null|false|\[\]|\"\")([^\d.x]|$)"),
     Mark.PASSED: (
-        r"(?i)\b(anew|re-?build(ing)? (it|the)|building (it|one|a new)|creating (it|one|a new|new)|will create"
+        r"(?i)\b(anew|re-?build(ing)? (it|the)|building (it|one|a new)|creating (it|one|a new|new)"
+        r"|will create"
         r"|(will be|being|is) (re-?)?created|from scratch|starting (full|fresh)"
         r"|fall(ing|s)? ?back|fallback|ignor(ed|ing)|skipp(ed|ing)"
-        r"|non-?fatal|harmless|optional|refreshed|quarantined?|(metrics|cache|plugin|tracing|telemetry) disabled|discarding|filled with"
+        r"|non-?fatal|harmless|optional|refreshed|quarantined?"
+        r"|(metrics|cache|plugin|tracing|telemetry) disabled|discarding|filled with"
         r"|continuing|carrying on|proceeding|moving on|not (critical|blocking|needed)"
-        r"|(using|assuming|applying) (the )?(default|cached|previous|last)|defaulting to|defaults? (value )?(is |are |was )?(being )?used|\w*deprecat\w+"
+        r"|(using|assuming|applying) (the )?(default|cached|previous|last)|defaulting to"
+        r"|defaults? (value )?(is |are |was )?(being )?used|\w*deprecat\w+"
         r"|rejoin\w*|recovered|self-?healed|best effort|(second|next|later) (call|try|attempt) (ok|worked))\b"
         r"|(?i)\b(timeouts?|limits?|deadline|retries|attempts) (is |was |are )?(set to|configured)"
         r"|(?i)(usage|used|at|is)[: ]+[1-8]?\d(\.\d+)? ?%|\b[1-8]?\d(\.\d+)? ?% (of|used|full)"

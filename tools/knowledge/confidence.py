@@ -16,7 +16,7 @@ from graph.domain import RootCause
 from tools.knowledge.entries import FOLDER
 from tools.knowledge.ranking import Candidate
 
-NEAR = frozenset({RootCause.EXTERNAL_JOB_FAILED})
+GENERIC = 0.5  #: entries up to this strength say how it ended; they rival a reason only half
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +47,12 @@ class Calibration:
 def features(candidates: Sequence[Candidate]) -> tuple[float, float]:
     """Score of the winner and its lead over the best other cause."""
     top = min(candidates[0].score, 1.0)
-    second = candidates[1].score if len(candidates) > 1 else 0.0
+    second = max((_rivalry(other) for other in candidates[1:]), default=0.0)
     return top, min(candidates[0].score - second, 0.5)
+
+
+def _rivalry(candidate: Candidate) -> float:
+    """What a second cause takes from the certainty of the first."""
+    wrapper = candidate.cause is RootCause.EXTERNAL_JOB_FAILED
+    generic = candidate.best is not None and candidate.best.entry.strength <= GENERIC
+    return candidate.score * (0.5 if wrapper or generic else 1.0)

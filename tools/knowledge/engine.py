@@ -34,6 +34,7 @@ CLASS_ONLY = 0.92  #: of an entry's strength, when only the exception's class sp
 WORDS = 0.7  #: entries up to this strength know words, not identifiers
 SAID = 0.65  #: least strength of words that contradict an exception's class
 DOUBTED = 0.8
+WORTH_MATCHING = 0.16  #: least weight of a piece that can still support an answer
 WORTH_READING = 0.45  #: least weight of a piece whose words are read
 MOST_READ = 120  # pieces
 PLAIN = 0.6  #: least weight of an identifier in a line that names no level
@@ -83,6 +84,8 @@ class KnowledgeBase:
         found: list[Hit] = []
         seen: dict[str, list[int]] = {}
         for piece in pieces:
+            if piece.weight < WORTH_MATCHING:
+                continue
             text = piece.text[:PIECE_CHARS]
             matches = seen.get(text)
             if matches is None:
@@ -224,7 +227,12 @@ def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:
 
 def _weight(piece: Piece, entry: Entry) -> float:
     """An identifier counts in a plain line too; words need an error's context."""
-    if piece.kind != "exception" and entry.strength > 0.9 and piece.errorish and PLAIN > piece.weight >= 0.4:
+    if (
+        piece.kind != "exception"
+        and entry.strength > 0.9
+        and (piece.errorish or piece.near)
+        and PLAIN > piece.weight >= 0.4
+    ):
         return PLAIN
     if piece.kind != "exception" and entry.strength <= WORDS and piece.weight < PLAIN and not piece.near:
         return piece.weight * 0.7

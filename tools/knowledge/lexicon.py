@@ -1,7 +1,7 @@
 """Reads errors nobody told us about by their words: a subject, and what is said of it.
 
-`AVAILABLE_CAPACITY_EXCEEDED`, `InsufficientNodeCapacity` and "not enough nodes are free" share words, whatever
-printed them. The words and the rules over them are data: `_lexicon.yaml`.
+`AVAILABLE_CAPACITY_EXCEEDED`, `InsufficientNodeCapacity` and "not enough nodes are free" share words,
+whatever printed them. The words and the rules over them are data: `_lexicon.yaml`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ KNOWN_WORDS = 20_000  #: words remembered with their concepts
 _SENTENCE = re.compile(r"(?<=[a-z\d\])'\"])[.;!?](?=\s|$)|\n| \| |\s--?\s|\s#+\s")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+(?:'[a-z]+)?|\d+")
 _IDENTIFIER = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z\d]+)+\b|\b[A-Z\d]{2,}(?:_[A-Z\d]+)+\b")
-_WRAPPER = re.compile(r"(?i)non-zero exit|exit(?:ed)? (?:code|status)|return(?:ed)? code|returned a failure|terminal state")
+_WRAPPER = re.compile(
+    r"(?i)non-zero exit|exit(?:ed)? (?:code|status)|return(?:ed)? code|returned a failure|terminal state"
+)
 _STATE = re.compile(r"\b(?:INTERNAL|\w*SERVER|UNKNOWN)_ERROR\b|\bInternalError\b")  #: how it ended, not why
 _CLASS = re.compile(r"^(?:[\w$]+\.)*([A-Z]\w*)(?=: |$)")
 #: classes of every program: their names say how it was raised, not why

@@ -37,7 +37,8 @@ _MAY_BE_DATA = DATA_CAUSES | {RootCause.CODE_ERROR, RootCause.UNKNOWN, RootCause
 _KEYED = re.compile(r"^(?:\w+\.)*(KeyError|AttributeError|IndexError|TypeError)\b")
 _STORING = frozenset({"_push_xcom_if_needed", "_xcom_push", "xcom_push", "_xcom_push_to_db"})
 _CRASH = re.compile(
-    r"core dumped|SIG(?:SEGV|ABRT|BUS|ILL)|Segmentation fault|(?i:exit|return)\D{0,20}(?:13[24569]|-(?:4|6|7|11))\b"
+    r"core dumped|SIG(?:SEGV|ABRT|BUS|ILL)|Segmentation fault"
+    r"|(?i:exit|return)\D{0,20}(?:13[24569]|-(?:4|6|7|11))\b"
 )
 CRASH_LINES = 30
 _OWN_PART = re.compile(
@@ -136,7 +137,9 @@ def _own_parts(case: Case, evidence: Evidence, candidates: Candidates) -> Candid
         return candidates
     if not _OWN_PART.search(top.best.piece.text):
         return candidates
-    return _raise(candidates, RootCause.PLATFORM_ERROR, top.score + 0.05, "printed by a part of Airflow itself")
+    return _raise(
+        candidates, RootCause.PLATFORM_ERROR, top.score + 0.05, "printed by a part of Airflow itself"
+    )
 
 
 def _why_it_waited(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
