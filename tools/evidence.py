@@ -7,7 +7,6 @@ to have recovered weighs little.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from pydantic import JsonValue
 from graph.domain import TaskLog
 from tools.evidence_lines import LogLine, clean, excerpt
 from tools.evidence_marks import Glance, Mark
+from tools.evidence_text import words_of
 from tools.evidence_traces import Chain, Frame, Raised, find_chains
 
 Kind = Literal["exception", "line", "end"]
@@ -31,15 +31,6 @@ CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
 _SLIGHT = frozenset({Mark.NONE_BAD})  #: tells nothing of how the work goes
-#: a counter of bad things that stands at zero reports no failure
-_NONE_BAD = re.compile(
-    r"(?i)\b(?:[\w-]*(?:bad|error|fail|reject|invalid|skip|drop|warn|missing|dup|null|conflict|retr|timeout|lost"
-    r"|violation|mismatch|corrupt|denied)[\w-]*)(?:[ _](?:rows|records|lines|files|items|events|count|keys))?"
-    r"[\"']?\s*[:=]\s*(?:0(?![\d.x])|none\b|null\b|\[\]|\"\"|false\b)"
-    r"|\b(?:0|no|zero|without(?: any)?) (?:[a-z]+ ){0,2}?(?:bad|errors?|failed|failures?|rejected|invalid"
-    r"|warnings?|skipped|dropped|conflicts?|duplicates?|mismatch(?:es)?|violations?|issues?|problems?|retries"
-    r"|changes)\b(?: (?:rows|records|lines|files|items|events|tests|tasks|validation|detected|found))?"
-)
 _WRAPPER = re.compile(
     r"non-zero exit (?:code|status)|exit(?:ed)?(?: with)? (?:code|status)|returned a failure|container failed"
 )
@@ -212,55 +203,66 @@ def _is_success(line: LogLine) -> bool:
     return _plain(line) and _went_well(_marks(line))
 
 
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """How the work went, as its lines tell."""
+
+    end: int  #: position of the line at which it ended
+    success: int  #: line of the last sign of success
+    progress: int  #: last line of ordinary work
+    started: int
+    after: list[int]  #: for each position, the lines of ordinary work that follow
+
+
+def _course(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> _Course:
+    success = progress = 0
+    position_of_end = len(lines)
+    for position, line in enumerate(lines):
+        if line.number > end:
+            position_of_end = position - 1
+            break
+        if line.number < end and _plain(line):
+            success = line.number if _went_well(marks[position]) else success
+            progress = line.number if line.text.strip() and not marks[position] - _SLIGHT else progress
+    after = _progress_after(lines, marks, position_of_end)
+    return _Course(position_of_end, success, progress, _started(lines), after)
+
+
 def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
     """Single lines, weighed by level, by distance to the end, and by whether things went well after."""
     marks = [_marks(line) for line in lines]
-    last_success = last_progress = 0
-    end_position = len(lines)
-    for position, line in enumerate(lines):
-        if line.number > evidence.end:
-            end_position = position - 1
-            break
-        if line.number < evidence.end and _plain(line):
-            last_success = line.number if _went_well(marks[position]) else last_success
-            last_progress = (
-                line.number if line.text.strip() and not marks[position] - _SLIGHT else last_progress
-            )
-    started = _started(lines)
-    after = _progress_after(lines, marks, end_position)
+    course = _course(lines, marks, evidence.end)
     pieces = []
     for position, (line, mark) in enumerate(zip(lines, marks, strict=True)):
-        distance = end_position - position
-        if (
-            Mark.NOISE in mark
-            or not line.text.strip()
-            or (not mark - _SLIGHT and _plain(line) and distance > QUIET_LINES)
-        ):
+        distance = course.end - position
+        quiet = not mark - _SLIGHT and _plain(line) and distance > QUIET_LINES
+        if quiet or Mark.NOISE in mark or not line.text.strip():
             continue
-        errorish = Mark.ERRORISH in mark or not _plain(line)
-        weight = _line_weight(line, Mark.ERRORISH in mark)
-        if not errorish and not 0 <= distance <= LAST_WORDS:
-            weight *= 0.75
-        weight += 0.1 if 0 <= distance <= NEAR_LINES else -0.1 if distance > 300 else 0.0
-        if line.number < last_success and (line.level == "warning" or Mark.RETRYING in mark):
-            weight *= 0.35
-        elif Mark.RETRYING in mark and line.number < last_progress:
-            weight *= 0.4
-        if line.level != "error" and Mark.BLUNT not in mark:
-            weight *= _PROGRESS[min(after[position], len(_PROGRESS) - 1)]
-        if Mark.PASSED in mark and line.level != "error":
-            weight *= 0.4
-        if line.number < started:
-            weight *= 0.25
+        weight = _weigh(line, mark, distance, course.after[position], course)
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
-        text = _json_text(line.text)
-        if Mark.NONE_BAD in mark:
-            text = _NONE_BAD.sub(" ", text)
-        pieces.append(
-            Piece(kind, line.number, text, max(0.05, min(weight, 0.95)), near=near, errorish=errorish)
-        )
+        errorish = Mark.ERRORISH in mark or not _plain(line)
+        text = words_of(line.text, counters=Mark.NONE_BAD in mark)
+        pieces.append(Piece(kind, line.number, text, weight, near=near, errorish=errorish))
     return pieces
+
+
+def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, course: _Course) -> float:
+    weight = _line_weight(line, Mark.ERRORISH in mark)
+    if Mark.ERRORISH not in mark and _plain(line) and not 0 <= distance <= LAST_WORDS:
+        weight *= 0.75
+    weight += 0.1 if 0 <= distance <= NEAR_LINES else -0.1 if distance > 300 else 0.0
+    if line.number < course.success and (line.level == "warning" or Mark.RETRYING in mark):
+        weight *= 0.35
+    elif Mark.RETRYING in mark and line.number < course.progress:
+        weight *= 0.4
+    if line.level != "error" and Mark.BLUNT not in mark:
+        weight *= _PROGRESS[min(after, len(_PROGRESS) - 1)]
+    if line.level != "error" and Mark.PASSED in mark:
+        weight *= 0.4
+    if line.number < course.started:
+        weight *= 0.25
+    return max(0.05, min(weight, 0.95))
 
 
 def _progress_after(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> list[int]:
@@ -319,25 +321,6 @@ def _line_weight(line: LogLine, errorish: bool) -> float:
     if line.named:  # the program itself calls it information
         return 0.4 if errorish else 0.25
     return 0.7 if errorish else 0.4
-
-
-def _json_text(text: str) -> str:
-    """A JSON line as its message and error, so that patterns see words, not quotes."""
-    start = text.find("{")
-    if start < 0 or start > 200 or not text.rstrip().endswith("}"):
-        return text
-    try:
-        data = json.loads(text[start:])
-    except (ValueError, RecursionError):
-        return text
-    if not isinstance(data, dict):
-        return text
-    words = [text[:start], *(f"{key}: {_flat(value)}" for key, value in data.items())]
-    return "\n".join(words)[:6_000]
-
-
-def _flat(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _enrich(evidence: Evidence, chains: list[Chain], content: Sequence[dict[str, JsonValue]]) -> None:

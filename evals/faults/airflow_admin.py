@@ -17,6 +17,7 @@ from graph.errors import AirmedicError
 
 POLL = 0.3  # seconds
 TIMEOUT = 20.0  # seconds a request
+TRIES = 5  # of a setting, when Airflow itself stumbles
 FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -168,9 +169,13 @@ class AirflowAdmin:
         return await _wait(f"run {run_id!r}", state, FINAL, within)
 
     async def _upsert(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
-        answer = await self._client.post(f"/api/v2/{kind}", json=body)
-        if answer.status_code == httpx.codes.CONFLICT:
-            answer = await self._client.patch(f"/api/v2/{kind}/{key}", json=body)
+        for left in reversed(range(TRIES)):
+            answer = await self._client.post(f"/api/v2/{kind}", json=body)
+            if answer.status_code == httpx.codes.CONFLICT:
+                answer = await self._client.patch(f"/api/v2/{kind}/{key}", json=body)
+            if not (answer.is_server_error and left):
+                break
+            await asyncio.sleep(1)  # Airflow's SQLite file was locked: its tasks come first
         _checked(answer)
 
     async def _get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any] | None:

@@ -10,8 +10,8 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -71,11 +71,21 @@ def expected_rows(check: DataCheck, faults: SourceFaults) -> list[LoadedRow]:
     return [expected_row(number) for number in numbers]
 
 
+@contextmanager
+def reading(warehouse: Path) -> Iterator[sqlite3.Connection]:
+    """The warehouse, not to be changed. Raises `BenchFailed` when it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{warehouse}?mode=ro", uri=True)) as database:
+            yield database
+    except sqlite3.Error as exc:
+        raise BenchFailed(f"the warehouse cannot be read: {exc}") from exc
+
+
 def loaded_rows(warehouse: Path, run_id: str) -> list[LoadedRow]:
     """What the warehouse holds of one run; nothing when there is no table yet."""
     if not warehouse.exists():
         return []
-    with closing(sqlite3.connect(f"file:{warehouse}?mode=ro", uri=True)) as database:
+    with reading(warehouse) as database:
         table = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'employees'").fetchone()
         if table is None:
             return []
@@ -126,7 +136,7 @@ def _column(warehouse: Path, query: str, run_id: str) -> list[int]:
     """The numbers of one run; none when there is no such table yet."""
     if not warehouse.exists():
         return []
-    with closing(sqlite3.connect(f"file:{warehouse}?mode=ro", uri=True)) as database:
+    with reading(warehouse) as database:
         table = query.split()[3]
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
             return []

@@ -20,6 +20,7 @@ from server.record import IncidentRecord
 
 NAME = "bench"
 THINKING = 8.0  # seconds of a person who is not quick: an act of Airmedic's own would show meanwhile
+RUN_WITHIN = 30.0  # seconds until the failed run has ended
 SLOW = frozenset({"F05", "F34"})
 
 Args = list[dict[str, Any]]
@@ -52,6 +53,8 @@ class People:
         if self.row.id == "F40" and self.asked == 1:
             # Mended and run again in Airflow's own console; the question is never answered.
             await steps.mend_source(stage.world)
+            # Airflow forgets a clear that comes in the instant in which the scheduler ends the run.
+            await stage.world.airflow.wait_run(PIPELINE, incident.task.run_id, within=RUN_WITHIN)
             await stage.world.airflow.clear(PIPELINE, incident.task.run_id, ["fetch"])
             return
         await self._say(stage, incident)

@@ -81,9 +81,9 @@ async def _once(stage: Stage, row: FaultRow, injection: Injection, *, tell: Tell
     finally:
         acting.cancel()
         await asyncio.gather(acting, return_exceptions=True)
-    data = judge(stage.layout, run_id, row.data, sent)
     found = await more_to_say(stage, row, run_id, detail)
     await injection.lift(world)
+    data = judge(stage.layout, run_id, row.data, sent)
     total = (stage.service.clock() - began).total_seconds()
     incident = detail.incident if detail else None
     ledger = detail.ledger if detail else ()

@@ -133,6 +133,72 @@ def test_evidence_is_combined(base: KnowledgeBase, log: str, cause: RootCause, t
     assert (said.root_cause, said.transient) == (cause, transient), said.summary
 
 
+def html(title: str) -> str:
+    return f"INFO - body starts with: <!DOCTYPE html><html><head><title>{title}</title></head>"
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            failed(
+                "JSONDecodeError: Expecting value: line 1 column 1 (char 0)", (html("Scheduled maintenance"),)
+            ),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="what was answered explains what could not be decoded",
+        ),
+        pytest.param(
+            failed("KeyError: 'spend'", ("WARNING - keys differ from yesterday: removed spend, added cost",)),
+            RootCause.SCHEMA_DRIFT,
+            id="the line just before explains a generic exception",
+        ),
+        pytest.param(
+            failed("KeyError: 'spend'", ("WARNING - cache file /tmp/c not found, building it anew",)),
+            RootCause.UNKNOWN,
+            id="what was passed over explains nothing",
+        ),
+        pytest.param(
+            child(3, "rows so far: 70, bad rows: 0", "0 rows failed validation", "errors=0"),
+            RootCause.EXTERNAL_JOB_FAILED,
+            id="a counter at zero is no evidence",
+        ),
+        pytest.param(
+            child(3, "GET /status: 503, asked again", *(f"page {n} written" for n in range(9))),
+            RootCause.UNKNOWN,
+            id="a complaint that much work follows is no reason",
+        ),
+        pytest.param(
+            child(134, "Fatal: the remote certificate is invalid: NotTimeValid", "Aborted (core dumped)"),
+            RootCause.TLS_ERROR,
+            id="what was printed before the core dump is the reason",
+        ),
+        pytest.param(
+            child(1, "Caused by: x.AuthenticationException: The remote certificate is invalid: untrusted"),
+            RootCause.TLS_ERROR,
+            id="a message corrects its exception's class",
+        ),
+        pytest.param(
+            failed("DriverError: FOO-77: SQLSTATE=23999"),
+            RootCause.CONSTRAINT_VIOLATION,
+            id="an unknown number falls back to its class",
+        ),
+        pytest.param(
+            "\n".join(
+                [
+                    f'{STAMP} ERROR - {{"message":"[AVAILABLE_FLUX_CAPACITY_EXCEEDED] asked for 224"}}',
+                    failed("AirflowException: Job 77 has failed or has been cancelled."),
+                ]
+            ),
+            RootCause.CAPACITY_UNAVAILABLE,
+            id="an unknown code in a JSON error beats the wrapper",
+        ),
+    ],
+)
+def test_mechanisms(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    said = base.diagnose(Case(log=TaskLog(text=log)))
+    assert said.root_cause is cause, said.summary
+
+
 def test_broken_code_is_named_with_file_and_line(base: KnowledgeBase) -> None:
     said = base.diagnose(
         Case(log=TaskLog(text=failed('TypeError: can only concatenate str (not "int") to str')))

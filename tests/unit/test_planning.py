@@ -429,9 +429,7 @@ def test_a_snapshot_without_host_still_has_a_checklist() -> None:
     ("state", "slots", "expected"),
     [
         pytest.param("scheduled", 0, [["set_pool_slots"]], id="no slots: running it again changes nothing"),
-        pytest.param(
-            "failed", 0, [["set_pool_slots", "clear_task"]], id="it gave up, and has no slots"
-        ),
+        pytest.param("failed", 0, [["set_pool_slots", "clear_task"]], id="it gave up, and has no slots"),
         pytest.param("queued", 4, [], id="it has not had its turn yet"),
         pytest.param("failed", 4, [["wait", "clear_task"]], id="it gave up, and there will be room again"),
     ],

@@ -16,6 +16,7 @@ from graph.domain import RootCause
 from tools.knowledge.entries import FOLDER
 from tools.knowledge.ranking import Candidate
 
+FAINT = 0.3  #: rivals below come from lines that recovered or stand far off
 GENERIC = 0.5  #: entries up to this strength say how it ended; they rival a reason only half
 
 
@@ -55,4 +56,4 @@ def _rivalry(candidate: Candidate) -> float:
     """What a second cause takes from the certainty of the first."""
     wrapper = candidate.cause is RootCause.EXTERNAL_JOB_FAILED
     generic = candidate.best is not None and candidate.best.entry.strength <= GENERIC
-    return candidate.score * (0.5 if wrapper or generic else 1.0)
+    return candidate.score * (0.5 if wrapper or generic or candidate.score < FAINT else 1.0)

@@ -18,14 +18,15 @@ from graph.errors import KnowledgeInvalid
 from tools.evidence import Piece
 from tools.knowledge.entries import FOLDER, CauseDefaults, Entry
 
-READ_CHARS = 700  # of one piece
+READ_CHARS = 1_500  # of one piece
 KNOWN_WORDS = 20_000  #: words remembered with their concepts
 
 _SENTENCE = re.compile(r"(?<=[a-z\d\])'\"])[.;!?](?=\s|$)|\n| \| |\s--?\s|\s#+\s")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+(?:'[a-z]+)?|\d+")
 _IDENTIFIER = re.compile(r"\b[A-Z][a-z]+(?:[A-Z][a-z\d]+)+\b|\b[A-Z\d]{2,}(?:_[A-Z\d]+)+\b")
 _WRAPPER = re.compile(
-    r"(?i)non-zero exit|exit(?:ed)? (?:code|status)|return(?:ed)? code|returned a failure|terminal state"
+    r"(?i)returned (?:a )?non-zero|non-zero exit|exit(?:ed)? (?:code|status)|return(?:ed)? code"
+    r"|returned a failure|terminal state"
 )
 _STATE = re.compile(r"\b(?:INTERNAL|\w*SERVER|UNKNOWN)_ERROR\b|\bInternalError\b")  #: how it ended, not why
 _CLASS = re.compile(r"^(?:[\w$]+\.)*([A-Z]\w*)(?=: |$)")
@@ -184,7 +185,7 @@ def _readable(piece: Piece, strengths: _Strengths) -> Iterator[tuple[str, float,
         name = match.group(1)
         text = text[match.end() :]
         if not _PLAIN_CLASS.match(name):
-            yield name, strengths.of_class, False
+            yield name, strengths.code if "_" in name else strengths.of_class, False
     for match in _IDENTIFIER.finditer(text):
         if not _STATE.match(match.group()):
             yield match.group(), strengths.code, False
@@ -193,8 +194,8 @@ def _readable(piece: Piece, strengths: _Strengths) -> Iterator[tuple[str, float,
 
 def _sentences(text: str) -> Iterator[list[str]]:
     for sentence in _SENTENCE.split(text):
-        words = _spelled(word.lower() for word in _WORD.findall(sentence))
-        if words and not _WRAPPER.search(sentence):
+        words = _spelled(word.lower() for word in _WORD.findall(_WRAPPER.sub(" ", sentence)))
+        if words:
             yield words
 
 
