@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from graph.domain import TaskLog
+from tools.evidence_course import SLIGHT, Course, course_of, plain, started_at, went_well
 from tools.evidence_lines import LogLine, clean, excerpt
 from tools.evidence_marks import Glance, Mark
 from tools.evidence_text import words_of
@@ -27,13 +28,17 @@ _PROGRESS = (1.0, 0.85, 0.7, 0.6, 0.5)
 LAST_WORDS = 8  #: a child that failed without an error often said why just before it ended
 QUOTED = 4_000  # characters of a line
 
+DEALT_WITH = 0.2  #: what a complaint weighs that tells in the same line what was done instead
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
-_SLIGHT = frozenset({Mark.NONE_BAD})  #: tells nothing of how the work goes
 _WRAPPER = re.compile(
     r"non-zero exit (?:code|status)|exit(?:ed)?(?: with)? (?:code|status)|returned a failure|container failed"
 )
+
+_REPEATS = re.compile(
+    r"(?:\w+ - )?Failed to execute (?:job|task) "
+)  #: names the exception that the chain shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ def read(log: TaskLog) -> Evidence:
     evidence.end = _end_of(lines, chains)
     final = _final_chain(chains, evidence.end, lines)
     evidence.chain = final
-    started = _started(lines)
+    started = started_at(lines)
     inner = _of_child([c for c in chains if c.last > started], final)
     for chain in chains:
         evidence.pieces += _chain_pieces(chain, chain is final or chain is inner, lines, started)
@@ -200,56 +205,32 @@ def _marks(line: LogLine) -> frozenset[int]:
 
 
 def _is_success(line: LogLine) -> bool:
-    return _plain(line) and _went_well(_marks(line))
-
-
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """How the work went, as its lines tell."""
-
-    end: int  #: position of the line at which it ended
-    success: int  #: line of the last sign of success
-    progress: int  #: last line of ordinary work
-    started: int
-    after: list[int]  #: for each position, the lines of ordinary work that follow
-
-
-def _course(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> _Course:
-    success = progress = 0
-    position_of_end = len(lines)
-    for position, line in enumerate(lines):
-        if line.number > end:
-            position_of_end = position - 1
-            break
-        if line.number < end and _plain(line):
-            success = line.number if _went_well(marks[position]) else success
-            progress = line.number if line.text.strip() and not marks[position] - _SLIGHT else progress
-    after = _progress_after(lines, marks, position_of_end)
-    return _Course(position_of_end, success, progress, _started(lines), after)
+    return plain(line) and went_well(_marks(line))
 
 
 def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
     """Single lines, weighed by level, by distance to the end, and by whether things went well after."""
     marks = [_marks(line) for line in lines]
-    course = _course(lines, marks, evidence.end)
+    course = course_of(lines, marks, evidence.end)
     pieces = []
     for position, (line, mark) in enumerate(zip(lines, marks, strict=True)):
         distance = course.end - position
-        quiet = not mark - _SLIGHT and _plain(line) and distance > QUIET_LINES
-        if quiet or Mark.NOISE in mark or not line.text.strip():
+        quiet = not mark - SLIGHT and plain(line) and distance > QUIET_LINES
+        repeats = evidence.chain is not None and _REPEATS.match(line.text)
+        if quiet or repeats or Mark.NOISE in mark or not line.text.strip():
             continue
         weight = _weigh(line, mark, distance, course.after[position], course)
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
-        errorish = Mark.ERRORISH in mark or not _plain(line)
+        errorish = Mark.ERRORISH in mark or not plain(line)
         text = words_of(line.text, counters=Mark.NONE_BAD in mark)
         pieces.append(Piece(kind, line.number, text, weight, near=near, errorish=errorish))
     return pieces
 
 
-def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, course: _Course) -> float:
+def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, course: Course) -> float:
     weight = _line_weight(line, Mark.ERRORISH in mark)
-    if Mark.ERRORISH not in mark and _plain(line) and not 0 <= distance <= LAST_WORDS:
+    if Mark.ERRORISH not in mark and plain(line) and not 0 <= distance <= LAST_WORDS:
         weight *= 0.75
     weight += 0.1 if 0 <= distance <= NEAR_LINES else -0.1 if distance > 300 else 0.0
     if line.number < course.success and (line.level == "warning" or Mark.RETRYING in mark):
@@ -258,54 +239,15 @@ def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, cours
         weight *= 0.4
     if line.level != "error" and Mark.BLUNT not in mark:
         weight *= _PROGRESS[min(after, len(_PROGRESS) - 1)]
-    if line.level != "error" and Mark.PASSED in mark:
+    if Mark.RECOVERS in mark and Mark.GIVES_UP not in mark:
+        weight *= DEALT_WITH if line.level != "error" else 0.5
+    elif line.level != "error" and Mark.PASSED in mark:
         weight *= 0.4
+    if line.number < course.later and line.level != "error" and Mark.BLUNT in mark:
+        weight *= 0.9
     if line.number < course.started:
         weight *= 0.25
     return max(0.05, min(weight, 0.95))
-
-
-def _progress_after(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> list[int]:
-    """For each line, how many lines of ordinary work follow before the end."""
-    counts = [0] * len(lines)
-    seen = 0
-    for position in range(len(lines) - 1, -1, -1):
-        counts[position] = seen
-        line = lines[position]
-        if (
-            position < end
-            and not marks[position] - _SLIGHT
-            and _plain(line)
-            and line.prefixed
-            and line.text[:1].strip()
-        ):
-            seen += 1
-    return counts
-
-
-def _plain(line: LogLine) -> bool:
-    return line.level in ("info", "debug", "")
-
-
-def _went_well(marks: frozenset[int]) -> bool:
-    return Mark.SUCCESS in marks and Mark.NOT_SUCCESS not in marks and Mark.ERRORISH not in marks
-
-
-def _started(lines: Sequence[LogLine]) -> int:
-    """Line at which the task's own work began: what Airflow printed while starting did not end it.
-
-    Airflow 3 may start a task several times (a slow DAG parse) before it runs.
-    """
-    begin = 0
-    opened = False
-    for position, line in enumerate(lines):
-        if line.text.startswith("::group::Pre Execute"):
-            opened = True
-        elif opened and line.text.startswith("::endgroup::"):
-            opened = False
-            rest = [x for x in lines[position + 1 : position + 200] if not x.text.startswith("::")]
-            begin = line.number if rest else begin
-    return begin
 
 
 def _says(line: LogLine) -> bool:

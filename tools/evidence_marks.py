@@ -21,16 +21,35 @@ class Mark(IntEnum):
     PASSED = 6  #: the line itself tells that the work goes on without what went wrong
     BLUNT = 7  #: calls itself an error, whatever its level
     NONE_BAD = 8  #: may hold a counter of bad things that stands at zero
+    RECOVERS = 9  #: the line ends in what was done instead: ", rebuilding", ", using default"
+    GIVES_UP = 10  #: and in this case nothing was: ", exiting", "fallback failed too"
 
 
 _CODE_ENDS = "ERROR|EXCEPTION|DENIED|FAILED|FAILURE|REFUSED|EXCEEDED|EXHAUSTED|INVALID|EXPIRED|NOT_FOUND"
+_INSTEAD = (
+    r"re-?(build|creat|generat|comput|download|fetch|load|read|start|connect|initiali[sz]|index|queu|submit"
+    r"|schedul|mak|open|set|sum|us)(ing|ed)?|retry(ing)?|us(ing|ed?) (the |a |an |its |our )?(\w+ )?(default"
+    r"|cached?|previous|last|local|built-?in|fallback|stale|slower|old|embedded|bundled|copy|replica|secondary)"
+    r"|skip(ping|ped)?|ignor(ing|ed?)|continu(ing|ed?)|proceed(ing|ed)?|carry(ing)? on|moving on|going on"
+    r"|fall(ing|s)? back|fell back|fallback|default(ing|s|ed)? to|assum(ing|ed)|tolerat(ing|ed)"
+    r"|disabl(ing|ed)"
+    r"|(will|to) be (re-?)?(created|built|generated|fetched|ignored|skipped|retried)|warm(ing)? (it )?up"
+    r"|creat(ing|ed) (it|one|a new|new|an empty)|work(ing)? without|running without|not fatal|non-?fatal"
+    r"|degraded mode|treat(ing|ed) (it )?as|substitut(ing|ed)|switch(ing|ed) to"
+    r"|keep(ing|s)? (the )?(old|last)"
+    r"|never ?mind|harmless|no action needed|nothing to worry"
+)
+
 _TRAITS = {
     Mark.ERRORISH: (
         r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot"
         r"|can't|could not"
         r"|not found|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|panic"
         r"|expired|unauthori[sz]ed|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't"
-        r"|un(bound|defined)|not (defined|provided|set|available|supported|allowed)|is required|[45]\d\d)\b"
+        r"|no space left|too many open|out of memory|exhausted|SIG(TERM|KILL|HUP|INT)|drain(ing|ed)|preempted"
+        r"|un(bound|defined)"
+        r"|not (defined|provided|set|available|supported|allowed)|is required"
+        r"|[45]\d\d)\b"
         r"|(?-i:Error\b|Exception\b|_(" + _CODE_ENDS + r")\b)"
     ),
     Mark.RETRYING: (
@@ -59,13 +78,14 @@ _TRAITS = {
         r"|Dependencies all met|Starting attempt"
         r"|Executing <Task|-+$|\*\*\* |Log message source details|If you want to see|Retrieving connection"
         r"|Task instance is in running|\s*Previous state of the Task|Current task name|Dag name"
-        r"|Rendering template|Using connection ID|Traceback \(most)"
+        r"|Rendering template|Using connection ID|Traceback \(most|Output:$"
+        r"|Deleting pod|Pod \S+ has phase|Creating ssh_client|Starting remote job)"
     ),
     Mark.BLUNT: (
         r"(?i)\b(errors?|fatal|exception|panic|fail(ed|ure|s)?|aborted|killed|denied|refused|forbidden|cannot"
-        r"|can't|could not|unable|caused by)\b|(?-i:[a-z](Error|Exception|Failure)\b|_("
-        + _CODE_ENDS
-        + r")\b)"
+        r"|can't|could not|unable|caused by|no space left|too many open|out of memory|quota exceeded|violates"
+        r"|unexpected (?:eof|end of file)|cannot allocate|segmentation fault)\b"
+        r"|(?-i:[a-z](Error|Exception|Failure)\b|_(" + _CODE_ENDS + r")\b)"
     ),
     Mark.NONE_BAD: (r"(?i)\b(0|no|zero|without) |[:=]\s*(0|none|null|false|\[\]|\"\")([^\d.x]|$)"),
     Mark.PASSED: (
@@ -81,6 +101,14 @@ _TRAITS = {
         r"|rejoin\w*|recovered|self-?healed|best effort|(second|next|later) (call|try|attempt) (ok|worked))\b"
         r"|(?i)\b(timeouts?|limits?|deadline|retries|attempts) (is |was |are )?(set to|configured)"
         r"|(?i)(usage|used|at|is)[: ]+[1-8]?\d(\.\d+)? ?%|\b[1-8]?\d(\.\d+)? ?% (of|used|full)"
+    ),
+    Mark.RECOVERS: r"(?i)(, |; | --? |[\x{2013}\x{2014}] |\(|\. |: |\band |, so )"
+    r"(will |now |then |we are |we )?(" + _INSTEAD + r")\b",
+    Mark.GIVES_UP: (
+        r"(?i)\b(exiting|abort(ing|ed)|giv(ing|es?|en) up|gave up|quitting|bailing out|terminating"
+        r"|no (more )?retr"
+        r"|(fallback|retry|retries|restart|reconnect\w*) (also |too )?(failed|exhausted|exceeded)|failed too"
+        r"|(after|exhausted) (all |\d+ )?(retries|attempts)|fatal:|not (retrying|continuing|ignoring))"
     ),
 }
 

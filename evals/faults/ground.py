@@ -26,7 +26,7 @@ from server.settings import Settings
 MEDIC = "airmedic"  # Airmedic's name in Airflow
 WATCH = timedelta(seconds=5)
 POLL = timedelta(seconds=1)
-STUCK = timedelta(seconds=15)
+PATIENT = timedelta(minutes=10)  # before a task that waits counts as stuck: many may wait for few workers
 
 
 class Front:
@@ -81,7 +81,7 @@ class Ground:
                 "airflow_password": self.password,
                 "watch_window": WATCH,
                 "poll_interval": POLL,
-                "stuck_after": STUCK,
+                "stuck_after": PATIENT,
                 "database_url": f"sqlite:///{database}",
                 "log_file": self.databases / f"{name}.log",
                 **changes,

@@ -107,6 +107,26 @@ def test_what_recovered_weighs_little() -> None:
     assert weights[1] < 0.4 < weights[3]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "rebuilding",
+        "using default",
+        "skipping",
+        "ignored",
+        "falling back to the local copy",
+        "continuing without it",
+        "will be recreated",
+    ],
+)
+def test_a_complaint_that_says_what_was_done_instead_is_worth_little(words: str) -> None:
+    lines = (f"cache: permission denied reading lookup.pkl, {words}", "cache: permission denied, exiting")
+    pieces = read("\n".join(f"[2026-03-02T04:10:03.000000Z] INFO - {line}" for line in lines)).pieces
+    dealt_with, gave_up = (piece.weight for piece in pieces)
+    assert dealt_with <= 0.2
+    assert gave_up >= 0.7
+
+
 def test_exit_codes_stand_in_the_structure_only() -> None:
     event = "Task exited"
     log = TaskLog(

@@ -141,6 +141,70 @@ def html(title: str) -> str:
     ("log", "cause"),
     [
         pytest.param(
+            child(
+                2,
+                "cache: permission denied reading /var/cache/lookup.pkl, rebuilding",
+                "cache rebuilt in 0.8s",
+                "gzip: stdout: No space left on device",
+                "pack finished, rc=2",
+                "gzip: stdin: unexpected end of file",
+            ),
+            RootCause.STORAGE_EXHAUSTED,
+            id="a full disk explains the file cut short, a complaint dealt with nothing",
+        ),
+        pytest.param(
+            child(
+                143, "lookup: access denied, using default", "got SIGTERM from pid 1 (node draining), leaving"
+            ),
+            RootCause.WORKER_LOST,
+            id="a program told to stop from outside lost its machine",
+        ),
+        pytest.param(
+            child(143, "part 3 done", "watchdog: time limit of 600 s reached", "got SIGTERM, leaving"),
+            RootCause.TIMEOUT,
+            id="a program told to stop at its limit was slow",
+        ),
+        pytest.param(
+            child(1, "schema registry: timed out after 2s, using cached schema", "rows: 12"),
+            RootCause.EXTERNAL_JOB_FAILED,
+            id="a silent job with a complaint dealt with is a job that failed",
+        ),
+        pytest.param(
+            failed("cryptography.exceptions.InvalidSignature: Signature did not match digest.").replace(
+                "/opt/airflow/dags/orders.py", "/x/site-packages/cryptography/fernet.py"
+            ),
+            RootCause.PLATFORM_ERROR,
+            id="what Fernet cannot decrypt is the key of Airflow",
+        ),
+        pytest.param(
+            failed("SerializedDagNotFound: DAG 'a' not found in serialized_dag table"),
+            RootCause.PLATFORM_ERROR,
+            id="a DAG that Airflow did not store is no setting",
+        ),
+        pytest.param(
+            failed("XPathEvalError: Invalid predicate"), RootCause.QUERY_ERROR, id="an expression is a query"
+        ),
+        pytest.param(
+            child(3, "jq: error: syntax error, unexpected INVALID_CHARACTER", "jq: 1 compile error"),
+            RootCause.QUERY_ERROR,
+            id="a filter is a query",
+        ),
+        pytest.param(
+            child(1, 'psql: error: definition of service "reports" not found'),
+            RootCause.MISSING_CONFIGURATION,
+            id="a service that is not defined is a setting",
+        ),
+        pytest.param(
+            failed("FileNotFoundError: [Errno 2] No such file or directory: '/etc/app/service-account.json'"),
+            RootCause.MISSING_CONFIGURATION,
+            id="a file of credentials is a setting, not data",
+        ),
+        pytest.param(
+            failed("DeltaError: Invalid data found: 3 rows failed validation check."),
+            RootCause.CONSTRAINT_VIOLATION,
+            id="rows that fail a check break a rule",
+        ),
+        pytest.param(
             failed(
                 "JSONDecodeError: Expecting value: line 1 column 1 (char 0)", (html("Scheduled maintenance"),)
             ),

@@ -41,6 +41,14 @@ _CRASH = re.compile(
     r"|(?i:exit|return)\D{0,20}(?:13[24569]|-(?:4|6|7|11))\b"
 )
 CRASH_LINES = 30
+_STOPPED = re.compile(r"(?i)sigterm|signal:? 15|\b143\b|-15\b|terminated")
+STOPPED_WEIGHT = 0.4
+_CUT_SHORT = re.compile(
+    r"(?i)(?:unexpected|premature|early) (?:eof|end)|truncated|corrupt"
+    r"|incomplete|not a (?:gzip|zip|parquet) file"
+)
+_RAN_OUT = frozenset({RootCause.STORAGE_EXHAUSTED, RootCause.OUT_OF_MEMORY, RootCause.NETWORK_UNREACHABLE})
+CUT_WEIGHT = 0.25  #: less is left to a line only when it recovered
 _OWN_PART = re.compile(
     r"(?i)celery (?:result )?backend|result_backend|metadata (?:db|database)|sql_alchemy_conn|xcom backend"
     r"|\bdag[- _]?processor\b|\btriggerer\b|\bscheduler_?job|\bexecutor (?:event|queue)"
@@ -127,6 +135,34 @@ def _said_before_it_crashed(case: Case, evidence: Evidence, candidates: Candidat
         before = [h for h in other.hits if 0 < crash - h.piece.line <= CRASH_LINES and h.score >= 0.45]
         if before and not all(_CRASH.search(hit.piece.text) for hit in before):
             return _raise(candidates, other.cause, top.score + 0.05, "the program said so before it crashed")
+    return candidates
+
+
+def _cut_short(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A file that ends too early is what a full disk leaves behind: what ran out shortly before is why."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or not _CUT_SHORT.search(top.best.piece.text):
+        return candidates
+    line = top.best.piece.line
+    for other in candidates[1:]:
+        before = [h for h in other.hits if 0 < line - h.piece.line <= CRASH_LINES and h.entry.strength > 0.9]
+        if other.cause in _RAN_OUT and any(hit.piece.weight >= CUT_WEIGHT for hit in before):
+            return _raise(
+                candidates, other.cause, top.score + 0.05, "it ran out before the file was complete"
+            )
+    return candidates
+
+
+def _stopped_in_time(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Limits and lost machines stop work with the same signal: a limit that is named decides."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause is not RootCause.WORKER_LOST:
+        return candidates
+    if not _STOPPED.search(top.best.piece.text):
+        return candidates
+    for other in candidates[1:]:
+        if other.cause is RootCause.TIMEOUT and any(hit.piece.weight >= STOPPED_WEIGHT for hit in other.hits):
+            return _raise(candidates, other.cause, top.score + 0.05, "a limit ran out before it was stopped")
     return candidates
 
 
@@ -269,6 +305,8 @@ _RULES: Sequence[Rule] = (
     _killed_for_memory,
     _after_the_work,
     _said_before_it_crashed,
+    _cut_short,
+    _stopped_in_time,
     _own_parts,
     _why_it_waited,
     _code_or_data,

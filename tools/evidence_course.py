@@ -1,0 +1,98 @@
+"""How the work went, as a log's lines tell: where it began, went on, went well, and what was said last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tools.evidence_lines import LogLine
+from tools.evidence_marks import Mark
+
+SLIGHT = frozenset({Mark.NONE_BAD})  #: tells nothing of how the work goes
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How the work went, as its lines tell."""
+
+    end: int  #: position of the line at which it ended
+    success: int  #: line of the last sign of success
+    progress: int  #: last line of ordinary work
+    started: int
+    after: list[int]  #: for each position, the lines of ordinary work that follow
+    later: int = 0  #: complaints before this line were followed by ordinary work and then by others
+
+
+def course_of(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> Course:
+    """Read the course of the work off its lines and their marks."""
+    success = progress = 0
+    position_of_end = len(lines)
+    for position, line in enumerate(lines):
+        if line.number > end:
+            position_of_end = position - 1
+            break
+        if line.number < end and plain(line):
+            success = line.number if went_well(marks[position]) else success
+            progress = line.number if line.text.strip() and not marks[position] - SLIGHT else progress
+    after = _progress_after(lines, marks, position_of_end)
+    later = _last_complaints(lines, marks, position_of_end)
+    return Course(position_of_end, success, progress, started_at(lines), after, later)
+
+
+def _last_complaints(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> int:
+    """Line at which the ordinary work last went on before the complaints nearest the end."""
+    complained = False
+    for position in range(min(end, len(lines)) - 1, -1, -1):
+        mark = marks[position]
+        if Mark.NOISE in mark or Mark.END in mark:
+            continue
+        if Mark.BLUNT in mark and not (Mark.RECOVERS in mark or Mark.PASSED in mark):
+            complained = True
+        elif complained and not mark - SLIGHT and plain(lines[position]) and lines[position].prefixed:
+            return lines[position].number
+    return 0
+
+
+def _progress_after(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> list[int]:
+    """For each line, how many lines of ordinary work follow before the end."""
+    counts = [0] * len(lines)
+    seen = 0
+    for position in range(len(lines) - 1, -1, -1):
+        counts[position] = seen
+        line = lines[position]
+        if (
+            position < end
+            and not marks[position] - SLIGHT
+            and plain(line)
+            and line.prefixed
+            and line.text[:1].strip()
+        ):
+            seen += 1
+    return counts
+
+
+def started_at(lines: Sequence[LogLine]) -> int:
+    """Line at which the task's own work began: what Airflow printed while starting did not end it.
+
+    Airflow 3 may start a task several times (a slow DAG parse) before it runs.
+    """
+    begin = 0
+    opened = False
+    for position, line in enumerate(lines):
+        if line.text.startswith("::group::Pre Execute"):
+            opened = True
+        elif opened and line.text.startswith("::endgroup::"):
+            opened = False
+            rest = [x for x in lines[position + 1 : position + 200] if not x.text.startswith("::")]
+            begin = line.number if rest else begin
+    return begin
+
+
+def plain(line: LogLine) -> bool:
+    """The line names no warning and no error."""
+    return line.level in ("info", "debug", "")
+
+
+def went_well(marks: frozenset[int]) -> bool:
+    """A sign of success, not negated."""
+    return Mark.SUCCESS in marks and Mark.NOT_SUCCESS not in marks and Mark.ERRORISH not in marks
