@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from cli.eval_faults import faults
 from graph.errors import AirmedicError, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -91,3 +92,6 @@ async def _experiment(path: Path, cases: list[EvalCase], diagnostician: Diagnost
 
     name = await experiment(Client(), dataset_name(path), cases, diagnostician)
     typer.echo(f"LangSmith experiment: {name}")
+
+
+app.command(name="faults")(faults)

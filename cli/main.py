@@ -28,7 +28,7 @@ app = typer.Typer(
 # Commands that are typer applications of their own: name, module (its `app`), what it does.
 SUB_APPS: tuple[tuple[str, str, str], ...] = (
     ("diagnose", "cli.diagnose", "Say why a task failed, from its log alone."),
-    ("eval", "cli.eval", "Measure how good the diagnoses are."),
+    ("eval", "cli.eval", "Measure diagnoses on labelled logs, healing on a real Airflow."),
     ("console", "cli.console", "Serve the operators' console apart from its server."),
     ("demo", "cli.demo", "Start a real Airflow, break a pipeline, and watch it heal."),
     ("policy", "cli.policy", "Check a policy file."),

@@ -73,12 +73,13 @@ def tfidf(cases: Sequence[EvalCase]) -> list[RootCause] | None:
         return None
     labels = [case.root_cause.value for case in cases if case.root_cause is not None]
     logs = [_FRAME.sub("", case.log)[-END:] for case in cases if case.root_cause is not None]
-    if len(set(labels)) < 2 or len(labels) < 2 * FOLDS:
+    splits = min(FOLDS, max(Counter(labels).values(), default=0))
+    if len(set(labels)) < 2 or len(labels) < 2 * FOLDS or splits < 2:
         return None
     words = TfidfVectorizer(sublinear_tf=True, max_df=0.5, token_pattern=r"[A-Za-z_]{2,}")
     classifier = make_pipeline(words, LogisticRegression(C=100, max_iter=500))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fold may lack a rare class: that is the baseline's problem
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=7)
+        folds = StratifiedKFold(splits, shuffle=True, random_state=7)
         predicted = cross_val_predict(classifier, logs, labels, cv=folds)
     return [RootCause(str(label)) for label in predicted]

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import ActionClass, Decision, FixPlan, Outcome, Status, TaskSnapshot, Verdict
+from graph.domain import Decision, FixPlan, Outcome, Status, Step, TaskSnapshot, Verdict
 from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, StalePlan, UndoBlocked
 from graph.state import HealState
 from nodes.choosing import ask_policy, choose, failed_members
@@ -14,6 +14,7 @@ from nodes.deps import Deps
 from nodes.human import moved_between
 from nodes.waiting import wait_for
 from tools.carry_out import Guard, carry_out, undo_attempt
+from tools.gathering import settled_run
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
 
@@ -49,6 +50,9 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
             return _withheld(decision)
         if decision.verdict is Verdict.ASK and not state.get("approved_by"):
             return {"decision": decision, "asked": True}
+        if state["failure"].state == "failed" and deps.catalogue.reruns(plan):
+            await settled_run(deps.airflow, state["failure"].task, deps.sleep)
+            began_at = deps.clock()  # waiting for Airflow is not our time
     failure = state["failure"]
     try:
         await carry_out(
@@ -142,9 +146,10 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
     if moved := state.get("stale"):
         return {**cleared, "stale": moved}
     told = "the plan did not help and was taken back"
-    return {**cleared, "stale": told, "taken_back": _changed_settings(plan, deps)}
+    return {**cleared, "stale": told, "taken_back": await _took_back(state, deps)}
 
 
-def _changed_settings(plan: FixPlan | None, deps: Deps) -> bool:
-    actions = plan.actions if plan is not None else ()
-    return any(deps.catalogue.get(action.name).kind is ActionClass.REVERSIBLE for action in actions)
+async def _took_back(state: HealState, deps: Deps) -> bool:
+    """Whether settings stand again as they stood: a plan that only waited and ran again changed none."""
+    entries = await deps.ledger.entries(attempt=state.get("attempt", 0))
+    return any(entry.step is Step.UNDONE for entry in entries)

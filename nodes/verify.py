@@ -27,10 +27,11 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     failure = state["failure"]
     marked = _marked(plan)
     world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
-    reversible = (ActionClass.REVERSIBLE is deps.catalogue.get(action.name).kind for action in plan.actions)
+    kinds = [deps.catalogue.get(action.name) for action in plan.actions]
+    changed = any(kind.writes and kind.kind is ActionClass.REVERSIBLE for kind in kinds)
     # A task that never started runs on the try it is on; one that failed runs on a new one.
     before = failure.try_number if failure.state == "failed" else failure.try_number - 1
-    found = judge(world, try_before=before, changed_settings=any(reversible), marked=marked)
+    found = judge(world, try_before=before, changed_settings=changed, marked=marked)
     now = deps.clock()
     if found.outcome is None:
         if now > state["applied_at"] + deps.limits.outcome_timeout:

@@ -143,7 +143,7 @@ class Intake:
             FailureId(airflow=self._airflow_id, task=one.task, try_number=one.try_number)
             for one in old_enough
         ]
-        found += self._stuck(await self._airflow.waiting_tasks(), now)
+        found += await self._stuck(await self._airflow.waiting_tasks(), now)
         found += self._broken(await self._airflow.import_failures())
         if found and (missed := await self._store.accept(found, door=Door.POLL)):
             log.info("poll_found", failures=missed)
@@ -151,8 +151,10 @@ class Intake:
         await self._wake_moved(await self._airflow.updates_since(since))
         await self._store.remember(WATERMARK, now.isoformat())
 
-    def _stuck(self, waiting: Sequence[TaskSnapshot], now: datetime) -> list[FailureId]:
-        """Task instances that have been due for too long."""
+    async def _stuck(self, waiting: Sequence[TaskSnapshot], now: datetime) -> list[FailureId]:
+        """Task instances that have been due for too long, and not because their pool is busy with others."""
+        late = [one for one in waiting if one.updated and one.updated + self._stuck_after <= now]
+        pools = {name: await self._airflow.pool(name) for name in sorted({one.pool for one in late})}
         return [
             FailureId(
                 airflow=self._airflow_id,
@@ -160,8 +162,8 @@ class Intake:
                 try_number=one.try_number,
                 kind=IncidentKind.STUCK,
             )
-            for one in waiting
-            if one.updated is not None and one.updated + self._stuck_after <= now
+            for one in late
+            if pools[one.pool].slots == 0 or pools[one.pool].occupied < pools[one.pool].slots
         ]
 
     def _broken(self, failures: Sequence[ImportFailure]) -> list[FailureId]:

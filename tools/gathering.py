@@ -18,6 +18,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 STATE_READS = 25
 LOG_READS = 8
+RUN_READS = 15
 PAUSE = 0.2  # seconds between two reads
 AROUND = timedelta(minutes=5)
 
@@ -46,6 +47,22 @@ async def settled_log(airflow: AirflowGateway, task: TaskRef, try_number: int, s
         if log.text and log.text == before.text:
             break
     return log
+
+
+async def settled_run(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> None:
+    """Return when the scheduler has ended the run, or has other tasks of it to do; after three seconds anyway.
+
+    A clear that arrives in the instant in which the scheduler ends the run is lost: the run stays failed
+    and the cleared task never starts (seen in Airflow 3.3.2).
+    """
+    for _ in range(RUN_READS):
+        run = await airflow.run(task.dag_id, task.run_id)
+        if run.state in {"success", "failed"}:
+            return
+        tasks = await airflow.run_tasks(task.dag_id, task.run_id)
+        if any(not one.final for one in tasks if one.task != task):
+            return
+        await sleep(PAUSE)
 
 
 async def gather_context(airflow: AirflowGateway, task: TaskSnapshot, notes: tuple[Note, ...]) -> Context:
