@@ -50,7 +50,7 @@ async def settled_log(airflow: AirflowGateway, task: TaskRef, try_number: int, s
 
 
 async def settled_run(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> None:
-    """Return when the scheduler has ended the run, or has other tasks of it to do; after three seconds anyway.
+    """Return when the scheduler has ended the run or has other tasks of it to do; after three seconds anyway.
 
     A clear that arrives in the instant in which the scheduler ends the run is lost: the run stays failed
     and the cleared task never starts (seen in Airflow 3.3.2).
