@@ -39,6 +39,9 @@ bench: setup ## throughput of log scanning and of redaction, beside their baseli
 	@$(RUN) python -m evals.benchmarks.scan
 	@$(RUN) python -m evals.benchmarks.redaction
 
+bench-faults: setup airflow ## every fault of the catalogue on a real Airflow (about 35 minutes)
+	@$(RUN) airmedic eval faults --report .airmedic/bench/report $(ARGS)
+
 check: setup airflow ## format, lint, strict types, import layers
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
