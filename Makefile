@@ -28,8 +28,7 @@ demo: setup ## break a real pipeline and watch it heal (ARGS="--once --yes", see
 	@$(RUN) airmedic demo $(ARGS)
 
 test: setup airflow ## the whole test suite, the real-Airflow tests included
-	@# Two processes: what shares one event loop with the real Airflow for the whole session, and the rest.
-	@$(if $(ARGS),$(RUN) pytest $(ARGS),$(RUN) pytest tests/unit && $(RUN) pytest tests/contract tests/integration tests/acceptance)
+	@$(RUN) pytest $(ARGS)
 	@cd airflow && $(UV) run --frozen --no-sync pytest -q
 
 e2e: setup airflow ## only the tests that need the real Airflow

@@ -58,6 +58,8 @@ def make_settings(folder: Path, **given: Any) -> Settings:
             "database_url": f"sqlite:///{folder / 'airmedic.db'}",
             "log_file": None,
             "healing": "on",
+            # Gradio leaves event loops open when it is imported, which strict warnings report.
+            "console": False,
             **given,
         },
     )

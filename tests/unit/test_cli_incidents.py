@@ -7,7 +7,6 @@ import json
 import queue
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,7 @@ class Server:
 
     def airmedic(self, *args: str, answer: str | None = None, token: str = TOKEN) -> Result:
         environment = {"AIRMEDIC_URL": self.url, "AIRMEDIC_TOKEN": token}
-        # In a thread of its own: the event loop of the main thread belongs to the test runner.
-        with ThreadPoolExecutor(1) as aside:
-            asked = aside.submit(CliRunner().invoke, app, list(args), env=environment, input=answer)
-            return asked.result(60)
+        return CliRunner().invoke(app, list(args), env=environment, input=answer)
 
     def incident(self, number: int) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.airmedic("show", str(number), "--json").stdout)
