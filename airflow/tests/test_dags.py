@@ -21,8 +21,12 @@ def test_the_pipeline_is_a_line_of_four_tasks(pipeline):
     assert order == {"fetch": {"validate"}, "validate": {"transform"}, "transform": {"load"}, "load": set()}
 
 
-def test_the_tags_declare_rerun_safety_and_the_contract(pipeline):
-    assert set(pipeline.tags) == {"airmedic:rerun-safe", "airmedic:contract=airmedic_contract_employees"}
+def test_the_tags_declare_rerun_safety_the_contract_and_the_producer(pipeline):
+    assert set(pipeline.tags) == {
+        "airmedic:rerun-safe",
+        "airmedic:contract=airmedic_contract_employees",
+        "airmedic:upstream=employees_feed",
+    }
 
 
 def test_only_fetch_and_load_are_retried_by_airflow(pipeline):
