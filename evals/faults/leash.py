@@ -25,13 +25,19 @@ GRACE = 4.0  # seconds between SIGTERM and SIGKILL
 TICK = 0.2  # seconds
 
 
+def all_pids() -> list[int]:
+    """Every process that can be seen. A small Linux has no `ps`; where there is no /proc, there is one."""
+    if os.path.isdir("/proc/self"):
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    listed = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=False)
+    return [int(word) for word in listed.stdout.split()]
+
+
 def session_pids() -> list[int]:
     """Every other process in our session."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=False)
     ours = os.getsid(0)
     found = []
-    for word in listed.stdout.split():
-        pid = int(word)
+    for pid in all_pids():
         try:
             if pid != os.getpid() and os.getsid(pid) == ours:
                 found.append(pid)
