@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from graph.domain import DomainType, Role
 from graph.errors import SettingsInvalid
 from server.pulse import Pulse
 from server.service import Service
@@ -104,17 +106,44 @@ ServiceDep = Annotated[Service, Depends(service_of)]
 PulseDep = Annotated[Pulse, Depends(pulse_of)]
 
 
-async def operator(
+ROLES = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)  # each may do what those before it may
+
+
+class Caller(DomainType):
+    """Who calls, and what they may do."""
+
+    name: str
+    role: Role
+
+    def may(self, role: Role) -> bool:
+        """Whether this caller has at least `role`."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+async def caller(
     service: ServiceDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> str:
-    """The name of who calls. Answers 401 when a token is asked for and not shown."""
+) -> Caller:
+    """Who calls. Answers 401 when a token is asked for and not shown."""
     wanted = api_token(service.settings)
     if wanted is None:
-        return LOCAL_OPERATOR
+        return Caller(name=LOCAL_OPERATOR, role=Role.ADMIN)
     shown = given.credentials if given is not None else ""
     if not hmac.compare_digest(shown.encode(), wanted.encode()):
         raise HTTPException(401, "a valid bearer token is required", headers={"www-authenticate": "Bearer"})
-    return TOKEN_OPERATOR
+    return Caller(name=TOKEN_OPERATOR, role=Role.ADMIN)
 
 
-OperatorDep = Annotated[str, Depends(operator)]
+def require(role: Role) -> Callable[[Caller], Awaitable[Caller]]:
+    """A dependency that lets callers with at least `role` through and answers 403 to others."""
+
+    async def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
+        if not who.may(role):
+            raise HTTPException(403, f"this needs the role {role.value}; {who.name!r} is {who.role.value}")
+        return who
+
+    return allowed
+
+
+ViewerDep = Annotated[Caller, Depends(require(Role.VIEWER))]
+OperatorDep = Annotated[Caller, Depends(require(Role.OPERATOR))]
+AdminDep = Annotated[Caller, Depends(require(Role.ADMIN))]

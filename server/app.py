@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from server.access import answered_hosts, check_exposure, operator
+from server.access import answered_hosts, caller, check_exposure
 from server.limits import Envelope, Gate
 from server.problems import Problem, add_problem_handlers, documented
 from server.pulse import Pulse
@@ -40,7 +40,7 @@ def create_app(settings: Settings, *, service_factory: ServiceFactory = open_ser
         lifespan=lifespan,
         responses={500: {"model": Problem, **documented(500)[500]}},
     )
-    api = APIRouter(prefix="/api", dependencies=[Depends(operator)])
+    api = APIRouter(prefix="/api", dependencies=[Depends(caller)])
     for part in (overview.router, incidents.router, decisions.router, control.router):
         api.include_router(part)
     for router in (webhook.router, api, health.router):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from math import floor
@@ -22,6 +21,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, JsonValue
 
 from graph.domain import DomainType
+from server.embedded import EmbeddedServer
 
 EMPLOYEES = 120
 REQUESTS_KEPT = 1000
@@ -179,21 +179,13 @@ def create_source(state: SourceState) -> FastAPI:
     return app
 
 
-class _EmbeddedServer(uvicorn.Server):
-    """uvicorn that leaves the process's signals to whoever embeds it."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class SourceServer:
     """The source on a port of this machine, in this process."""
 
     def __init__(self, state: SourceState, *, port: int = 0) -> None:
         self.state = state
         self.port = port
-        self._server: _EmbeddedServer | None = None
+        self._server: EmbeddedServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -217,7 +209,7 @@ class SourceServer:
             access_log=False,
             timeout_graceful_shutdown=STOP_GRACE,
         )
-        self._server = _EmbeddedServer(config)
+        self._server = EmbeddedServer(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         while not self._server.started:
             if self._serving.done():

@@ -5,7 +5,12 @@ from __future__ import annotations
 from alembic import context
 from sqlmodel import SQLModel
 
-import server.tables  # noqa: F401  the import fills SQLModel.metadata
+import server.tables
+import server.tables_access
+import server.tables_api
+import server.tables_people
+import server.tables_watch
+import server.tables_work  # noqa: F401  the imports fill SQLModel.metadata
 
 OURS = set(SQLModel.metadata.tables)
 

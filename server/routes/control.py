@@ -40,7 +40,7 @@ async def set_control(body: ControlIn, service: ServiceDep, by: OperatorDep) -> 
     chosen: dict[str, JsonValue] = {
         "paused": before.paused if body.paused is None else body.paused,
         "shadow": before.shadow if body.shadow is None else body.shadow,
-        "by": by,
+        "by": by.name,
     }
     await service.store.remember(CONTROL, chosen)
     await service.store.add_event("control", level="warning", data=chosen)

@@ -47,7 +47,7 @@ async def decide(
     """
     version = _version(body, if_match)
     record = await service.store.incident(incident_id)
-    answer = to_answer(body, _asked(record, version), by=by)
+    answer = to_answer(body, _asked(record, version), by=by.name)
     _check_plan(answer, record, service)
     record = await service.store.answer(incident_id, version=version, answer=answer)
     service.runner.ring()
@@ -115,7 +115,7 @@ async def close(
 ) -> IncidentOut:
     """Close an incident that was escalated to people."""
     reason = redact(body.reason) if body is not None else ""
-    return IncidentOut.of(await service.store.close(incident_id, by=by, reason=reason))
+    return IncidentOut.of(await service.store.close(incident_id, by=by.name, reason=reason))
 
 
 @router.post("/{incident_id}/reopen", responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503))
@@ -124,6 +124,6 @@ async def reopen(
 ) -> IncidentOut:
     """Give an escalated incident back to Airmedic: it is looked at afresh."""
     reason = redact(body.reason) if body is not None else ""
-    record = await service.store.reopen(incident_id, by=by, reason=reason)
+    record = await service.store.reopen(incident_id, by=by.name, reason=reason)
     service.runner.ring()
     return IncidentOut.of(record)

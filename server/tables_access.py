@@ -1,0 +1,1 @@
+"""Access tokens, and the answers kept under idempotency keys."""

@@ -1,0 +1,1 @@
+"""What people said of incidents, and what the API searches."""
