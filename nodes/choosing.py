@@ -16,6 +16,7 @@ from graph.domain import (
 )
 from graph.state import HealState
 from nodes.deps import Deps
+from tools.missed import look_at
 from tools.planning import plan as make_plans
 from tools.policy import Question, decide
 from tools.situation import Situation, gather_situation, reconsider
@@ -59,6 +60,9 @@ async def _situation(deps: Deps, failure: TaskSnapshot, diagnosis: Diagnosis, st
     if state["incident"].kind is IncidentKind.IMPORT_ERROR:
         return Situation(task=failure, dag=DagInfo(dag_id=failure.task.dag_id, fileloc=failure.task.task_id))
     ref = failure.task
+    if state["incident"].kind is IncidentKind.MISSED_SCHEDULE:
+        gap = await look_at(deps.airflow, ref)
+        return Situation(task=failure, dag=gap.dag, attempts=state.get("attempt", 0), gap=gap)
     return await gather_situation(
         deps.airflow,
         failure,

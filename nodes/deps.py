@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
 from tools.ledger import ActionLedger
 from tools.policy import Counters, Policy
+from tools.probes import Probes
 
 
 class LogArchive(Protocol):
@@ -50,6 +51,7 @@ class Limits:
     outcome_timeout: timedelta = timedelta(
         hours=24
     )  #: a cleared task that has not ended by then goes to people
+    probe_patience: timedelta = timedelta(hours=6)  #: a dependency that is not back by then goes to people
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +69,4 @@ class Deps:
     sleep: Callable[[float], Awaitable[None]]
     limits: Limits = Limits()
     environment: str = "production"
+    probes: Probes = field(default_factory=Probes)  #: which dependencies may be asked whether they are back

@@ -8,6 +8,7 @@ from graph.domain import IncidentKind, TaskLog
 from graph.state import HealState
 from nodes.choosing import choose
 from nodes.deps import Deps
+from nodes.schedules import diagnose_schedule
 from tools.diagnosis import Case, Context
 from tools.gathering import gather_context, settled_log
 from tools.import_errors import present
@@ -22,6 +23,8 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
         known = state["diagnosis"]
         chosen = await choose(deps, failure=failure, diagnosis=known, state=state)
         return {"ready_at": deps.clock(), "taken_back": False, **chosen}
+    if state["incident"].kind is IncidentKind.MISSED_SCHEDULE:
+        return await diagnose_schedule(state, deps)
     log = await _log(state, deps)
     ready_at = deps.clock()
     context = await _context(state, log, deps)
@@ -41,8 +44,10 @@ async def _log(state: HealState, deps: Deps) -> TaskLog:
     match state["incident"].kind:
         case IncidentKind.FAILURE:
             return await settled_log(deps.airflow, failure.task, failure.try_number, deps.sleep)
-        case IncidentKind.STUCK:
+        case IncidentKind.STUCK | IncidentKind.MISSED_SCHEDULE:
             return TaskLog(text="")  # it never started
+        case IncidentKind.STUCK_RUNNING:
+            return await deps.airflow.log(failure.task, failure.try_number)  # so far
         case IncidentKind.IMPORT_ERROR:
             found = await present(deps.airflow, failure.task)
             return TaskLog(text=found.stacktrace if found is not None else "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Decision, FixPlan, Outcome, Status, Step, TaskSnapshot, Verdict
+from graph.domain import Decision, Facts, FixPlan, Outcome, Remediation, Status, Step, TaskSnapshot, Verdict
 from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, StalePlan, UndoBlocked
 from graph.state import HealState
 from nodes.choosing import ask_policy, choose, failed_members
@@ -15,8 +16,10 @@ from nodes.human import moved_between
 from nodes.waiting import wait_for
 from tools.carry_out import Guard, carry_out, undo_attempt
 from tools.gathering import settled_run
+from tools.missed import as_now, is_schedule
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
+PROBE_AT_LEAST, PROBE_AT_MOST = timedelta(seconds=10), timedelta(minutes=5)  # between two looks at a probe
 
 
 async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:
@@ -38,6 +41,8 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     attempt = state.get("attempt", 0) + 1
     started = await deps.ledger.entries(attempt=attempt)
     if not started:
+        if plan.remediation is Remediation.RETRY and (gone := await _not_back(state, deps)):
+            return gone
         if not state.get("approved_by") and await _grown(plan, state, deps):
             # Nobody was shown the smaller set, so the plan may take in what failed since; its time stays.
             failure, diagnosis = state["failure"], state["diagnosis"]
@@ -80,6 +85,31 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     }
 
 
+async def _not_back(state: HealState, deps: Deps) -> HealState | None:
+    """Wait while a probe the administrator configured says that what the task needs is still away."""
+    reading = await deps.probes.look(await _hosts(state["diagnosis"].facts, deps))
+    if reading is None or reading.up:
+        return None
+    now, due = deps.clock(), state.get("due") or deps.clock()
+    if now - due >= deps.limits.probe_patience:
+        reason = f"{reading.probe} has not come back in {deps.limits.probe_patience}: {reading.detail}"
+        return {"outcome": Outcome.ESCALATED, "reason": reason}
+    pause = min(max((now - due) / 4, PROBE_AT_LEAST), PROBE_AT_MOST)
+    wait_for(Status.WAITING_TIMER, until=now + pause, note=f"{reading.probe} is not back: {reading.detail}")
+    return {"applied": False}
+
+
+async def _hosts(facts: Facts, deps: Deps) -> list[str]:
+    """What the failure is about: a log may choose among the configured probes, never add one."""
+    hosts = [facts.host] if facts.host else []
+    if facts.conn_id:
+        with suppress(
+            NotFound, AirflowRefused
+        ):  # not there, or not ours to read: the host in the log remains
+            hosts.append((await deps.airflow.connection(facts.conn_id)).host or "")
+    return [host for host in hosts if host]
+
+
 async def _grown(plan: FixPlan, state: HealState, deps: Deps) -> bool:
     planned = deps.catalogue.reruns(plan)
     return any(task not in planned for task in await failed_members(deps, state))
@@ -107,9 +137,11 @@ def _guard(failure: TaskSnapshot, deps: Deps) -> Guard:
     async def unmoved() -> None:
         """Read the world immediately before a write."""
         try:
-            now = await deps.airflow.task(failure.task)
+            now = await as_now(deps.airflow, failure.task)
         except NotFound as exc:
             raise StalePlan("the task instance is gone") from exc
+        if is_schedule(failure.task):
+            return  # filling the gap is the plan's own first step: an action reads what it needs itself
         if moved := moved_between(failure, now):
             raise StalePlan(moved)
 
@@ -138,7 +170,7 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
         )
     except (UndoBlocked, AirflowRefused, ActionRefused) as exc:
         return {**cleared, "outcome": Outcome.ESCALATED, "reason": f"the fix could not be taken back: {exc}"}
-    task = await deps.airflow.task(state["failure"].task)
+    task = await as_now(deps.airflow, state["failure"].task)
     if task.state == "success" and not state.get("stale"):
         failed = [check.detail for check in state["verification"].checks if check.ok is False]
         why = f"the task is green and its run or data are not: {'; '.join(failed)}"

@@ -11,6 +11,7 @@ from nodes.approval import question_for
 from nodes.choosing import ask_policy, choose, in_hand
 from nodes.deps import Deps
 from nodes.waiting import wait_for
+from tools.missed import as_now
 
 
 async def human(state: HealState, runtime: Runtime[Deps]) -> HealState:
@@ -83,7 +84,7 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
 
 async def _moved(failure: TaskSnapshot, deps: Deps) -> str:
     try:
-        now = await deps.airflow.task(failure.task)
+        now = await as_now(deps.airflow, failure.task)
     except NotFound:
         return "the task instance is gone"
     return moved_between(failure, now)

@@ -11,6 +11,7 @@ from graph.domain import Incident, IncidentKind, Outcome, Status, TaskSnapshot
 from graph.errors import NotFound
 from graph.state import HealState
 from nodes.deps import Deps
+from nodes.schedules import monitor_schedule
 from nodes.waiting import wait_for
 from tools.gathering import settled_task
 from tools.import_errors import broken_file, present
@@ -27,12 +28,16 @@ async def monitor(state: HealState, runtime: Runtime[Deps]) -> HealState:
     incident = state["incident"]
     if incident.kind is IncidentKind.IMPORT_ERROR:
         return await _broken_file(incident, deps)
+    if incident.kind is IncidentKind.MISSED_SCHEDULE:
+        return await monitor_schedule(incident, state, deps)
     try:
         task = await _worst(incident, deps)
     except NotFound:
         return _ended(Outcome.DISMISSED, "Airflow knows no such task instance any more")
     if incident.kind is IncidentKind.STUCK:
         return await _stuck(state, task, deps)
+    if incident.kind is IncidentKind.STUCK_RUNNING:
+        return _runs_on(state, task)
     if not task.final:
         wait_for(Status.WATCHING, until=deps.clock() + LOOK_AGAIN)
         return {"intervene": False, "stale": ""}
@@ -70,6 +75,12 @@ async def _broken_file(incident: Incident, deps: Deps) -> HealState:
 async def _stuck(state: HealState, task: TaskSnapshot, deps: Deps) -> HealState:
     if task.state not in {"scheduled", "queued"}:
         return _ended(Outcome.SELF_RECOVERED, f"the task is {task.state}: it started without our doing")
+    return {"incident": state["incident"], "failure": task, "intervene": True, "stale": ""}
+
+
+def _runs_on(state: HealState, task: TaskSnapshot) -> HealState:
+    if task.state != "running" or task.try_number != state["incident"].try_number:
+        return _ended(Outcome.SELF_RECOVERED, f"the task is {task.state}: that try has ended by itself")
     return {"incident": state["incident"], "failure": task, "intervene": True, "stale": ""}
 
 

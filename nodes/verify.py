@@ -10,7 +10,9 @@ from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, Verificat
 from graph.state import HealState
 from nodes.choosing import failed_members
 from nodes.deps import Deps
+from nodes.schedules import verify_schedule
 from nodes.waiting import wait_for
+from tools.missed import is_schedule
 from tools.verification import judge, look
 
 STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else keep things from getting worse
@@ -25,6 +27,8 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     if all(action.name in STOPS for action in plan.actions):
         return _stopped(plan)
     failure = state["failure"]
+    if is_schedule(failure.task):
+        return await verify_schedule(state, deps)
     marked = _marked(plan)
     world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
     kinds = [deps.catalogue.get(action.name) for action in plan.actions]

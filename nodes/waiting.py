@@ -11,7 +11,11 @@ from graph.domain import Status
 
 
 def wait_for(
-    status: Status, *, until: datetime | None = None, question: dict[str, JsonValue] | None = None
+    status: Status,
+    *,
+    until: datetime | None = None,
+    question: dict[str, JsonValue] | None = None,
+    note: str = "",
 ) -> JsonValue:
     """Suspend until something happens or `until` comes; the resumer's words come back.
 
@@ -20,6 +24,8 @@ def wait_for(
     value: dict[str, JsonValue] = {"status": status.value}
     if until is not None:
         value["until"] = until.isoformat()
+    if note:
+        value["note"] = note  # a line for the agent log
     if question is not None:
         value["question"] = question
     answer: JsonValue = interrupt(value)

@@ -253,7 +253,10 @@ class Runner:
         status = Status(value["status"])
         question = value.get("question")
         if question is None:
-            await self._store.settle(lease, wake_at=until, status=status.value, answer=None, failures=0)
+            noted = [{"name": "waiting", "data": {"reason": value["note"]}}] if "note" in value else []
+            await self._store.settle(
+                lease, wake_at=until, events=noted, status=status.value, answer=None, failures=0
+            )
             return
         asked = {"name": "asked", "node": "human", "data": {"summary": question["summary"]}}
         await self._store.settle(

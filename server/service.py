@@ -20,6 +20,7 @@ from nodes.deps import Deps, Limits
 from server.database import open_database
 from server.diagnosing import open_diagnostician
 from server.intake import Intake
+from server.kept_answers import KeptAnswers
 from server.ledger import StoreLedger
 from server.notifier import LogNotifier, Notifier
 from server.record import IncidentRecord, Lease
@@ -27,6 +28,7 @@ from server.records import StoreRecords
 from server.runner import MakeDeps, Runner, forever
 from server.settings import Settings
 from server.store import IncidentStore
+from server.tokens import TokenStore
 from tools.actions import ActionCatalogue
 from tools.airflow_cached import CachedDags
 from tools.airflow_rest import open_airflow
@@ -34,6 +36,7 @@ from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
 from tools.policy import Policy
 from tools.policy_file import load_policy
+from tools.probes import Probes, parse_probes
 
 ADMIT_EVERY = 0.25  # seconds; only a look into our own table when nothing is new
 
@@ -83,6 +86,8 @@ class Service:
     policy: Policy
     catalogue: ActionCatalogue
     clock: Callable[[], datetime]
+    tokens: TokenStore
+    kept_answers: KeptAnswers
 
 
 @asynccontextmanager
@@ -159,6 +164,8 @@ def _deps_maker(
     records = StoreRecords(engine, store=store, clock=clock, shadow=settings.healing == "shadow")
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
 
+    probes = Probes(parse_probes(settings.probes))
+
     def make_deps(lease: Lease, record: IncidentRecord) -> Deps:
         return Deps(
             airflow=cast(AirflowGateway, CachedDags(airflow, clock=clock)),
@@ -172,6 +179,7 @@ def _deps_maker(
             sleep=sleep,
             limits=limits,
             environment=settings.environment,
+            probes=probes,
         )
 
     return make_deps

@@ -52,15 +52,28 @@ class Settings(BaseSettings):
     environment: str = "production"  #: policies can match on it
     watch_window: timedelta = timedelta(hours=24)  #: how long a heal is watched for recurrence, at most
     approval_timeout: timedelta = timedelta(hours=12)
+    probes: str = ""  #: host:port or URLs, comma-separated; a retry waits until the one it needs answers
     stuck_after: timedelta = timedelta(minutes=10)  #: scheduled or queued that long without starting
+    late_after: timedelta = timedelta(minutes=5)  #: a scheduled run that does not exist that long after it was due
 
     # --- the service ---
     database_url: str = "sqlite:///airmedic.db"
     host: str = "127.0.0.1"
     port: int = Field(8642, ge=0, le=65535)
     webhook_secret: SecretStr | None = None  #: comma-separated while you rotate it
-    api_token: SecretStr | None = None  #: asked of everyone who changes something over HTTP
+    api_token: SecretStr | None = None  #: a token with the role admin, to begin with
+    cors_origins: str = ""  #: comma-separated origins whose pages may call the API from a browser
+    rate_token: str = "1200/minute"  #: of each token; off for no limit
+    rate_address: str = "3000/minute"  #: of each address that shows no known token
+    rate_webhook: str = "600000/minute"  #: of each address; a storm of failures must come through
+    redis_url: SecretStr | None = None  #: counts the rates, for servers that share them
+    oidc_issuer: str | None = None  #: sign-in by OpenID Connect, as `iss` spells it
+    oidc_audience: str | None = None  #: what `aud` must name
+    oidc_jwks_url: str | None = None  #: when the issuer keeps its keys on another host
+    oidc_role_claim: str = "roles"  #: a dotted path reaches into objects
+    oidc_roles: str = "viewer=viewer,operator=operator,admin=admin"  #: value of the claim=role
     poll_interval: timedelta = timedelta(seconds=10)
+    watch_interval: timedelta = timedelta(seconds=60)  #: between two rounds of the watch
     log_file: Path | None = Path("logs/pipeline.log")
     console: bool = True
 
