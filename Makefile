@@ -8,7 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(AIRMEDIC_HOME)/tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 RUN := $(UV) run --frozen --no-sync
 
-.PHONY: help setup airflow demo test check format e2e bench clean
+.PHONY: help setup airflow demo test check format e2e bench fuzz bench-listing clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -38,8 +38,14 @@ bench: setup ## throughput of log scanning and of redaction, beside their baseli
 	@$(RUN) python -m evals.benchmarks.scan
 	@$(RUN) python -m evals.benchmarks.redaction
 
-bench-faults: setup airflow ## every fault of the catalogue on a real Airflow (about 35 minutes)
-	@$(RUN) airmedic eval faults --report .airmedic/bench/report $(ARGS)
+bench-faults: setup airflow ## every fault of the catalogue on a real Airflow (ARGS="--repeat 3", goes on where it stopped)
+	@$(RUN) airmedic eval faults --lanes 2 --report .airmedic/bench/report $(ARGS)
+
+fuzz: setup ## random and stateful requests against the whole API (at least 10,000)
+	@$(RUN) python -m tests.acceptance.fuzz $(ARGS)
+
+bench-listing: setup ## lists and searches over a million incidents
+	@$(RUN) python -m evals.benchmarks.listing $(ARGS)
 
 check: setup airflow ## format, lint, strict types, import layers
 	@$(RUN) ruff format --check .

@@ -20,7 +20,7 @@ from cli.words import COLOURS, line_of
 from evals.faults.catalogue import CATALOGUE, FaultRow
 from evals.faults.injections import INJECTIONS
 from evals.faults.play import Played, play
-from evals.faults.stage import Ports, Stage, open_stage
+from evals.faults.stage import Arena, Ports, Stage, open_stage
 from graph.domain import Answer, AnswerKind
 from graph.errors import AirmedicError, DecisionConflict, SettingsInvalid
 from server.record import AgentEvent, IncidentRecord
@@ -64,7 +64,7 @@ class Show:
         for line in rest:
             self.console.print(f"{'':18}{escape(line)}", style=_diff_style(line))
 
-    async def ask(self, stage: Stage, incident: IncidentRecord) -> None:
+    async def ask(self, stage: Arena, incident: IncidentRecord) -> None:
         """Answer for the person with --yes; else the terminal asks, and API and CLI can answer too."""
         if not self.yes:
             words = f"approve incident {incident.id}? [y/n] (or: airmedic approve {incident.id})"
@@ -90,7 +90,7 @@ def _diff_style(line: str) -> str:
     return "red" if text.startswith("-") else "dim"
 
 
-async def _typed_or_answered(stage: Stage, incident: IncidentRecord) -> str | None:
+async def _typed_or_answered(stage: Arena, incident: IncidentRecord) -> str | None:
     """What is typed in the terminal; None when the question was answered elsewhere first."""
     loop = asyncio.get_running_loop()
     typed: asyncio.Future[str] = loop.create_future()

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean, median
 
 from evals import baselines, scorers
@@ -87,18 +88,23 @@ def compare(labelled: Sequence[EvalCase]) -> dict[str, tuple[float, float]]:
 
 
 @asynccontextmanager
-async def open_diagnostician(settings: Settings | None, spending: Spending) -> AsyncIterator[Diagnostician]:
-    """Knowledge alone; with settings that name a model, the model behind it."""
-    folder = settings.knowledge if settings is not None else None
+async def open_diagnostician(
+    settings: Settings | None, spending: Spending, folder: Path | None = None
+) -> AsyncIterator[Diagnostician]:
+    """Knowledge alone; with settings that name a model, the model behind it. `folder` is the user's own."""
+    folder = folder or (settings.knowledge if settings is not None else None)
     knowledge = KnowledgeDiagnostician(KnowledgeBase.load(folder))
-    if settings is None or settings.llm_model is None or settings.llm_api_key is None:
+    if settings is None:
         yield knowledge
         return
+    from server.diagnosing import model_settings
     from tools.llm import ModelDiagnostician
-    from tools.llm_endpoint import ModelSettings, open_model
+    from tools.llm_endpoint import open_model
 
-    chosen = ModelSettings(
-        model=settings.llm_model, api_key=settings.llm_api_key, base_url=settings.llm_base_url
-    )
+    # The same settings as in service: endpoint, key, prices.
+    chosen = model_settings(settings)
+    if chosen is None:
+        yield knowledge
+        return
     async with open_model(chosen) as endpoint:
         yield ModelDiagnostician(knowledge, endpoint, chosen, on_use=spending.note)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 from datetime import timedelta
+from pathlib import Path
 
 import employees_sql
 import pytest
 from employees_transform import transform
+
+BENCH_DAGS = Path(__file__).parents[1] / "bench_dags"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,15 @@ def test_the_feed_loads():
     feed = importlib.import_module("employees_feed").employees_feed()
 
     assert [task.task_id for task in feed.tasks] == ["publish_departments"]
+
+
+def test_the_bench_dag_that_runs_by_the_clock_makes_up_for_nothing_by_itself(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH_DAGS / "scheduled"))
+
+    dag = importlib.import_module("employees_intervals").employees_intervals()
+
+    assert [task.task_id for task in dag.tasks] == ["load"]
+    assert (dag.schedule, dag.catchup, dag.tags) == ("* * * * * */15", False, {"airmedic:rerun-safe"})
 
 
 def test_transform_spells_out_departments_and_keeps_unknown_codes():

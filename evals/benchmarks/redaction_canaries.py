@@ -344,5 +344,10 @@ PASSWORD_TEMPLATES: dict[str, str] = {
     "xml-attribute": '<add key="DbPassword" value="{}" />',
     "helm": "helm upgrade x ./x --set auth.password={} --wait",
     "ini": "[database]\npassword = {}\nport = 5432",
+    "oracle-logon": "cannot log on as scott/{}@ORCLPDB1: listener refused",
+    "oracle-easy-connect": "connecting with hr/{}@//db-1:1521/orcl",
+    "locals-args": "    args = ('etl', '{}')\n    rows = 10",
+    "locals-args-last": "    args = ('db-1', 1521, 'etl', '{}')",
+    "login-call": "  File ftp.py: session.login('etl', '{}')",
     "yaml-block": "password: >-\n  {}",
 }

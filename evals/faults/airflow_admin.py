@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,10 @@ import httpx
 from graph.errors import AirmedicError
 
 POLL = 0.3  # seconds
-TIMEOUT = 20.0  # seconds a request
+TIMEOUT = 60.0  # seconds a request: on a busy machine an answer comes late
 TRIES = 5  # of a setting, when Airflow itself stumbles
+MOVING = frozenset({"running", "restarting"})
+ENDED_WITHIN = 60.0  # seconds until the processes of a run that was ended are gone
 FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
@@ -59,6 +61,10 @@ class AirflowAdmin:
         """Let its runs start."""
         _checked(await self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}))
 
+    async def pause(self, dag_id: str) -> None:
+        """Hold new runs of the DAG."""
+        _checked(await self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": True}))
+
     async def trigger(self, dag_id: str, run_id: str) -> None:
         """Start a run under this id."""
         body = {"dag_run_id": run_id, "logical_date": None}
@@ -84,20 +90,39 @@ class AirflowAdmin:
         url = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         _checked(await self._client.patch(url, json={"new_state": state}))
 
+    async def runs(self, dag_id: str, **query: Any) -> list[dict[str, Any]]:
+        """Its runs as Airflow describes them; none when there is no such DAG."""
+        found = await self._get(f"dags/{dag_id}/dagRuns", params={"limit": 100, **query})
+        return [] if found is None else list(found["dag_runs"])
+
     async def end_active_runs(self, dag_id: str) -> None:
         """Mark what still runs as failed, so that one fault does not reach into the next."""
-        listed = await self._client.get(
-            f"/api/v2/dags/{dag_id}/dagRuns", params={"state": ["queued", "running"]}
-        )
-        for run in _checked(listed).json()["dag_runs"]:
+        for run in await self.runs(dag_id, state=["queued", "running"]):
             url = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
             _checked(await self._client.patch(url, json={"state": "failed"}))
+            # A process that dies later would be told of as a failure of the next fault.
+            await self._wait_still(dag_id, str(run["dag_run_id"]))
+
+    async def _wait_still(self, dag_id: str, run_id: str) -> None:
+        async def state() -> str:
+            listed = await self._found(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=1000")
+            return "moving" if any(one["state"] in MOVING for one in listed["task_instances"]) else "still"
+
+        await _wait(f"run {run_id!r}", state, {"still"}, ENDED_WITHIN)
 
     async def delete_runs(self, dag_id: str) -> None:
         """Forget every run of a DAG."""
-        listed = await self._client.get(f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100})
-        for run in _checked(listed).json()["dag_runs"]:
+        for run in await self.runs(dag_id):
             _checked(await self._client.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
+
+    async def event_log(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Airflow's own audit log of one run, oldest first, whoever did it."""
+        query = {"dag_id": dag_id, "run_id": run_id, "order_by": "id", "limit": 1000}
+        return list((await self._found("eventLogs", query))["event_logs"])
+
+    async def stored(self, kind: str, key: str) -> dict[str, Any] | None:
+        """A Variable, Connection, pool or DAG as Airflow shows it; None when there is none."""
+        return await self._get(f"{kind}/{key}")
 
     async def writes_of(self, user: str, *, since: datetime) -> list[dict[str, Any]]:
         """What Airflow's own audit log says this user changed, oldest first."""
@@ -185,8 +210,8 @@ class AirflowAdmin:
             return None
         return dict(_checked(answer).json())
 
-    async def _found(self, path: str) -> dict[str, Any]:
-        found = await self._get(path)
+    async def _found(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        found = await self._get(path, params)
         if found is None:
             raise BenchFailed(f"Airflow has no {path}")
         return found
@@ -202,19 +227,31 @@ async def open_admin(url: str, username: str, password: str) -> AsyncIterator[Ai
         yield AirflowAdmin(client)
 
 
+async def wait_until(what: str, holds: Callable[[], Awaitable[bool]], *, within: float) -> None:
+    """Return as soon as it holds; else `BenchFailed`."""
+
+    async def state() -> str:
+        return "so" if await holds() else "not so"
+
+    await _wait(what, state, {"so"}, within)
+
+
 async def _wait(
     what: str, read: Callable[[], Awaitable[str]], states: Collection[str], seconds: float
 ) -> str:
-    seen = await read()
+    seen = "not known"
     try:
         async with asyncio.timeout(seconds):
-            while seen not in states:
+            while True:
+                # On a busy machine an answer may come too late: the next one will do.
+                with suppress(httpx.TransportError):
+                    seen = await read()
+                if seen in states:
+                    return seen
                 await asyncio.sleep(POLL)
-                seen = await read()
     except TimeoutError as exc:
         wanted = ", ".join(sorted(states))
         raise BenchFailed(f"{what} is {seen} after {seconds:.0f} s, not {wanted}") from exc
-    return seen
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from evals.faults import steps, twists
+from evals.faults import intervals, steps, twists
 from evals.faults.steps import Injection, lasting, passing
 
 __all__ = ["INJECTIONS", "Injection"]
@@ -97,6 +97,16 @@ INJECTIONS: Mapping[str, Injection] = MappingProxyType(
         ),
         "F46": lasting(
             steps.source_with(status=429), twists.unpause, "fetch", before=twists.fail_again_and_again
+        ),
+        "F47": Injection(
+            intervals.pause_by_mistake,
+            steps.nothing,  # it runs on until the world is reset: ending it would be a failure of its own
+            intervals.is_missed,
+            None,
+            triggers=False,
+            dag_id=intervals.INTERVALS,
+            symptom=intervals.nothing_ran,
+            past=intervals.run_by_the_clock,
         ),
         "F48": Injection(
             twists.break_ratings,

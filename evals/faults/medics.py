@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 from starlette.requests import Request
@@ -26,12 +27,16 @@ from server.record import IncidentDetail
 from server.service import Service, open_service
 from server.settings import Settings
 
+LOOKED_FOR = timedelta(seconds=2)  # between two rounds of the watch for missed intervals
 STUCK = timedelta(seconds=15)  # where a task is to be found that never starts
 AWAY = 30.0  # seconds Airflow's API is not there
-START = 30.0  # seconds until `airmedic serve` answers
+OPENS_AFTER = 1  # failed heals; three plans are tried in each
+START = 60.0  # seconds until `airmedic serve` answers
 LOOK = 0.05  # seconds between two looks for a moment to kill
 DOWN = 0.5  # seconds a killed Airmedic stays down
 NOT_CALLED = 0.1  # seconds
+
+SHIPPED_POLICY = ROOT / "tools" / "policy_default.yaml"
 
 Moment = Callable[[IncidentDetail], bool]
 
@@ -65,9 +70,28 @@ async def open_medic(ground: Ground, row: FaultRow, *, name: str) -> AsyncIterat
         async with _open_killed(ground, name) as stage:
             yield stage
     else:
-        changes = {"stuck_after": STUCK} if row.id == "F24" else {}
-        async with open_airmedic(ground, name, **changes) as stage:
+        async with open_airmedic(ground, name, **changes_for(row, ground.databases)) as stage:
             yield stage
+
+
+def changes_for(row: FaultRow, folder: Path) -> dict[str, Any]:
+    """Settings that only this row needs."""
+    if row.id == "F24":
+        return {"stuck_after": STUCK}
+    if row.id == "F36":
+        return {"policy": _quick_breaker(folder)}
+    return {"watch_interval": LOOKED_FOR} if row.id == "F47" else {}
+
+
+def _quick_breaker(folder: Path) -> Path:
+    """The policy that ships, with a breaker that opens after one failed heal of a DAG instead of three."""
+    shipped = SHIPPED_POLICY.read_text("utf-8")
+    changed = shipped.replace("failed_heals_per_dag: 3", f"failed_heals_per_dag: {OPENS_AFTER}")
+    if changed == shipped:
+        raise SandboxFailed("the policy that ships names no breaker")
+    file = folder / "policy_quick_breaker.yaml"
+    file.write_text(changed, "utf-8")
+    return file
 
 
 @asynccontextmanager
@@ -138,11 +162,14 @@ class MedicProcess:
                 env=self._env,
                 start_new_session=True,
             )
-        async with asyncio.timeout(START):
-            while not await self._answers():
-                if self._process.returncode is not None:
-                    raise SandboxFailed(f"Airmedic ended at its start; see {self._log}")
-                await asyncio.sleep(NOT_CALLED)
+        try:
+            async with asyncio.timeout(START):
+                while not await self._answers():
+                    if self._process.returncode is not None:
+                        raise SandboxFailed(f"Airmedic ended at its start; see {self._log}")
+                    await asyncio.sleep(NOT_CALLED)
+        except TimeoutError as exc:
+            raise SandboxFailed(f"Airmedic does not answer {START:.0f} s after its start") from exc
 
     async def _answers(self) -> bool:
         with suppress(httpx.TransportError):

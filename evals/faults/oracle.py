@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +103,8 @@ def judge(layout: Layout, run_id: str, check: DataCheck, faults: SourceFaults | 
         return judge_shards(layout.warehouse, run_id)
     if check is DataCheck.NO_ENRICHMENT:
         return judge_enriched(layout.warehouse, run_id)
+    if check is DataCheck.EACH_INTERVAL:
+        return judge_intervals(layout)
     if check not in (DataCheck.ALL_ROWS, DataCheck.GOOD_ROWS, DataCheck.UNCHANGED):
         raise BenchFailed(f"the demo pipeline has no data for the check {check.value!r}")
     expected = expected_rows(check, faults)
@@ -120,6 +123,23 @@ def judge_shards(warehouse: Path, run_id: str, *, shards: int | None = None) -> 
     wrong = [f"shard {n} is there {counts[n]} times" for n in range(expected) if counts[n] != 1]
     wrong += [f"shard {n} should not be there" for n in counts if n not in range(expected)]
     return DataVerdict(not wrong, expected, len(found), tuple(wrong[:SHOWN]))
+
+
+def judge_intervals(layout: Layout) -> DataVerdict:
+    """Each interval from the first that was loaded to the last, the missed ones among them, is there once."""
+    if not layout.missed.exists():
+        raise BenchFailed("nobody noted which intervals were missed")
+    noted = json.loads(layout.missed.read_text())
+    missed, every = (
+        [datetime.fromisoformat(one) for one in noted["missed"]],
+        timedelta(seconds=noted["every"]),
+    )
+    counts = Counter(datetime.fromisoformat(one) for one in _texts(layout.warehouse, "interval", "intervals"))
+    first, last = min([*counts, *missed]), max([*counts, *missed])
+    expected = [first + every * number for number in range(round((last - first) / every) + 1)]
+    wrong = [f"interval {at:%H:%M:%S} is there {counts[at]} times" for at in expected if counts[at] != 1]
+    wrong += [f"interval {at.isoformat()} is none of the schedule" for at in counts if at not in expected]
+    return DataVerdict(not wrong, len(expected), counts.total(), tuple(wrong[:SHOWN]))
 
 
 def judge_enriched(warehouse: Path, run_id: str) -> DataVerdict:
@@ -141,6 +161,16 @@ def _column(warehouse: Path, query: str, run_id: str) -> list[int]:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
             return []
         return [int(value) for (value,) in database.execute(query, (run_id,))]
+
+
+def _texts(warehouse: Path, column: str, table: str) -> list[str]:
+    """A column of every run; nothing when there is no such table yet."""
+    if not warehouse.exists():
+        return []
+    with reading(warehouse) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            return []
+        return [str(value) for (value,) in database.execute(f"SELECT {column} FROM {table}")]
 
 
 def _repeated(found: Iterable[LoadedRow]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,7 +11,7 @@ from pydantic import JsonValue
 
 from evals.faults import steps
 from evals.faults.catalogue import FaultRow, Mode
-from evals.faults.stage import Stage
+from evals.faults.stage import Arena
 from evals.faults.world import PIPELINE, SOURCE_AT
 from graph.domain import Answer, AnswerKind
 from graph.errors import DecisionConflict
@@ -43,11 +42,13 @@ class People:
         self.row = row
         self.asked = 0
 
-    async def answer(self, stage: Stage, incident: IncidentRecord) -> None:
+    async def answer(self, stage: Arena, incident: IncidentRecord) -> None:
         """What the row's person does now."""
         self.asked += 1
+        if self.row.id == "F35":
+            await stage.world.picture(f"question {self.asked}")
         if self.row.id in SLOW:
-            await asyncio.sleep(THINKING)
+            await stage.world.sleep(THINKING)
         if self.row.id == "F05":
             await steps.mend_source(stage.world)  # the token is renewed
         if self.row.id == "F40" and self.asked == 1:
@@ -65,7 +66,7 @@ class People:
         kinds = ANSWERS.get(self.row.id, (AnswerKind.REJECT if never else AnswerKind.APPROVE,))
         return kinds[min(self.asked, len(kinds)) - 1]
 
-    async def _say(self, stage: Stage, incident: IncidentRecord) -> None:
+    async def _say(self, stage: Arena, incident: IncidentRecord) -> None:
         question = incident.question if isinstance(incident.question, dict) else {}
         kind = self.kind_for()
         args = tuple(edited(question, self.row.id)) if kind is AnswerKind.EDIT else ()

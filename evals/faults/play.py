@@ -11,17 +11,19 @@ from evals.faults.catalogue import FaultRow, Mode, causes
 from evals.faults.checks import more_to_say
 from evals.faults.injections import INJECTIONS, Injection
 from evals.faults.oracle import DataVerdict, judge
-from evals.faults.stage import Stage
+from evals.faults.stage import Arena
 from graph.domain import LedgerEntry, Outcome, Status, Step
 from graph.errors import SandboxFailed
 from server.record import AgentEvent, IncidentDetail, IncidentRecord
 
+BEFORE = "before"
+PICTURED = frozenset({"F35", "F36"})  # rows whose world is compared with what it was
 LOOK = 0.2  # seconds between two looks at the incident
 QUIET = 6.0  # seconds after a healthy run in which no incident may appear: three polls
 ALWAYS_RIGHT = frozenset({"add_note", "notify"})
 
 Tell = Callable[[AgentEvent], None]
-Ask = Callable[[Stage, IncidentRecord], Awaitable[None]]
+Ask = Callable[[Arena, IncidentRecord], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class Played:
         return not self.objections
 
 
-async def play(stage: Stage, row: FaultRow, *, tell: Tell, ask: Ask) -> Played:
+async def play(stage: Arena, row: FaultRow, *, tell: Tell, ask: Ask, reset: bool = True) -> Played:
     """Inject, run, watch Airmedic, lift, judge. Raises `SandboxFailed` when the stage itself fails."""
     injection = INJECTIONS[row.id]
-    await stage.world.reset()
+    if reset:  # else nothing has happened since the caller's own
+        await stage.world.reset()
     if injection.past is not None:
         await injection.past(stage.world)
     if injection.seen_before:
@@ -62,10 +65,12 @@ async def play(stage: Stage, row: FaultRow, *, tell: Tell, ask: Ask) -> Played:
     return await _once(stage, row, injection, tell=tell, ask=ask)
 
 
-async def _once(stage: Stage, row: FaultRow, injection: Injection, *, tell: Tell, ask: Ask) -> Played:
+async def _once(stage: Arena, row: FaultRow, injection: Injection, *, tell: Tell, ask: Ask) -> Played:
     world = stage.world
     await injection.inject(world)
     sent = world.source.state.faults
+    if row.id in PICTURED:
+        await world.picture(BEFORE)
     began = stage.service.clock()
     run_id = await world.trigger(row.id.lower(), dag_id=injection.dag_id) if injection.triggers else ""
     acting = asyncio.create_task(injection.play(world, run_id))
@@ -95,7 +100,7 @@ async def _once(stage: Stage, row: FaultRow, injection: Injection, *, tell: Tell
 def _unhurried(ask: Ask, limit: asyncio.Timeout, within: float) -> Ask:
     """The time in which a person reads and answers is nobody's delay."""
 
-    async def patient(stage: Stage, incident: IncidentRecord) -> None:
+    async def patient(stage: Arena, incident: IncidentRecord) -> None:
         limit.reschedule(None)
         await ask(stage, incident)
         limit.reschedule(asyncio.get_running_loop().time() + within)
@@ -104,7 +109,7 @@ def _unhurried(ask: Ask, limit: asyncio.Timeout, within: float) -> Ask:
 
 
 async def _follow(
-    stage: Stage, row: FaultRow, run_id: str, acting: asyncio.Task[None], *, tell: Tell, ask: Ask
+    stage: Arena, row: FaultRow, run_id: str, acting: asyncio.Task[None], *, tell: Tell, ask: Ask
 ) -> IncidentDetail | None:
     """Tell what happens until the incident has ended, or for a while after a run without one."""
     store = stage.service.store
@@ -133,7 +138,7 @@ async def _follow(
         await asyncio.sleep(LOOK)
 
 
-async def _incident(stage: Stage, run_id: str) -> IncidentRecord | None:
+async def _incident(stage: Arena, run_id: str) -> IncidentRecord | None:
     """The run's first incident; without a run the first there is."""
     found = await stage.service.store.incidents()
     return next((one for one in reversed(found) if not run_id or one.task.run_id == run_id), None)

@@ -8,10 +8,16 @@ from html import escape
 from pathlib import Path
 
 from evals.faults.catalogue import CATALOGUE
+from evals.faults.exhibit_pages import shown, write_exhibits
 from evals.faults.plots import bars, dots
 from evals.faults.results import Figures, Result, figures
+from evals.faults.twin_rows import NOT_IN_MEMORY
 from graph.domain import Outcome
 
+ON = {
+    "real": "on a real Airflow, judged at the warehouse and Airflow's audit log",
+    "memory": "on the in-memory Airflow, judged at the warehouse and the twin's list of writes",
+}
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430 }
 body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem }
@@ -22,6 +28,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: .8rem }
 .tile { border: 1px solid #e3e7ec; border-radius: 8px; padding: .7rem .9rem }
 .tile b { display: block; font-size: 1.5rem } .ok { color: #187a3c } .no { color: #b3261e }
+pre { background: #f5f7fa; padding: .7rem; overflow-x: auto; font-size: 12px }
 svg { max-width: 100%; height: auto } details { margin: .2rem 0 } code { font-size: 12px }
 """
 
@@ -35,6 +42,8 @@ def show(results: Sequence[Result], *, tell: Callable[[str], None]) -> None:
         right = "ok" if one.right else f"WRONG: {'; '.join(wrongs(one))}"
         tell(f"{told} {one.outcome or 'no incident':<16} {data:<14} {one.total:6.1f} s  {right}")
     tell("")
+    if (lanes := max((one.lanes for one in results), default=1)) > 1:
+        tell(f"{'played at the same time on this machine':<46} up to {lanes}")
     for name, value in spelled(figures(results)):
         tell(f"{name:<46} {value}")
 
@@ -72,23 +81,26 @@ def spelled(found: Figures) -> list[tuple[str, str]]:
     ]
 
 
-def write(results: Sequence[Result], folder: Path) -> None:
-    """`faults.json` and `report.html`."""
+def write(results: Sequence[Result], folder: Path, *, airflow: str = "real") -> None:
+    """`faults.json`, `report.html`, and what has to be shown in files of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     found = figures(results)
     data = {
+        "airflow": airflow,
+        "lanes": max((one.lanes for one in results), default=1),
         "figures": found.model_dump(mode="json"),
         "results": [one.model_dump(mode="json") for one in results],
     }
     (folder / "faults.json").write_text(json.dumps(data, indent=1) + "\n", "utf-8")
-    (folder / "report.html").write_text(page(results, found), "utf-8")
+    (folder / "report.html").write_text(page(results, found, airflow=airflow), "utf-8")
+    write_exhibits(results, folder)
 
 
-def page(results: Sequence[Result], found: Figures) -> str:
+def page(results: Sequence[Result], found: Figures, *, airflow: str = "real") -> str:
     """The whole report as one HTML page without scripts."""
     parts = [
         "<h1>Airmedic: the fault bench</h1>",
-        f"<p>{found.faults} faults on a real Airflow, judged at the warehouse and Airflow's audit log.</p>",
+        f"<p>{found.faults} faults {ON[airflow]}{_lanes(results)}.</p>",
         _tiles(found),
         "<h2>Cause accuracy by root cause (F1)</h2>",
         bars([(name, one.f1, f"{one.f1:.2f} of {one.cases}") for name, one in found.per_class.items()]),
@@ -98,13 +110,34 @@ def page(results: Sequence[Result], found: Figures) -> str:
         dots([(one.fault, one.own) for one in results if one.own is not None], limit=1.0),
         "<h2>Seconds until the end, waits and the task's own run included</h2>",
         bars([(f"{one.fault}.{one.repetition}", one.total, f"{one.total:.0f} s") for one in results]),
+        *_repetitions(results),
         "<h2>Every fault</h2>",
         _table(results),
-        *_left_out(results),
+        *shown(results),
+        *_left_out(results, airflow),
     ]
     body = "\n".join(parts)
     head = f"<meta charset='utf-8'><title>Airmedic: the fault bench</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n"
+
+
+def _lanes(results: Sequence[Result]) -> str:
+    """Times measured beside others are not times measured alone."""
+    most = max((one.lanes for one in results), default=1)
+    return (
+        f"; up to {most} at the same time on one machine, which all times below include" if most > 1 else ""
+    )
+
+
+def _repetitions(results: Sequence[Result]) -> list[str]:
+    """How many were right in each repetition, when there is more than one."""
+    numbers = sorted({one.repetition for one in results})
+    if len(numbers) < 2:
+        return []
+    played = {number: [one for one in results if one.repetition == number] for number in numbers}
+    counted = [(number, sum(one.right for one in every), len(every)) for number, every in played.items()]
+    lines = [(f"repetition {number}", float(right), f"{right} of {of}") for number, right, of in counted]
+    return ["<h2>Right in each repetition</h2>", bars(lines)]
 
 
 def _tiles(found: Figures) -> str:
@@ -163,12 +196,14 @@ def _story(one: Result) -> str:
     return f"<details><summary>steps</summary><code>{text}</code></details>"
 
 
-def _left_out(results: Sequence[Result]) -> list[str]:
+def _left_out(results: Sequence[Result], airflow: str) -> list[str]:
     played = {one.fault for one in results}
     missing = [row for row in CATALOGUE.values() if row.id not in played]
     if not missing:
         return []
-    listed = "".join(f"<li>{row.id}: {escape(row.title)}</li>" for row in missing)
+    why = NOT_IN_MEMORY if airflow == "memory" else {}
+    told = [f"{row.title} ({why[row.id]})" if row.id in why else row.title for row in missing]
+    listed = "".join(f"<li>{row.id}: {escape(text)}</li>" for row, text in zip(missing, told, strict=True))
     return ["<h2>Not played in this run</h2>", f"<ul>{listed}</ul>"]
 
 

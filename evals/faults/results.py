@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from evals.faults.catalogue import CATALOGUE, FaultRow, Mode, causes
 from evals.faults.play import ALWAYS_RIGHT, Played
 from graph.domain import DomainType, LedgerEntry, Outcome, RootCause, Step
 
-INCIDENTS = {"F45": 2}  # played twice
+INCIDENTS = {"F36": 2, "F45": 2}  # played twice
 HANDED_OVER = frozenset({Outcome.ESCALATED, Outcome.EXPIRED})
 
 
@@ -50,6 +51,8 @@ class Result(DomainType):
     incidents: int = 0
     objections: tuple[str, ...] = ()
     harmful: tuple[str, ...] = ()
+    lanes: int = 1  #: played at the same time on this machine
+    exhibits: dict[str, JsonValue] = Field(default_factory=dict)  #: what the row has to show, by name
     failed: str = ""  #: why it could not be played to its end
     story: tuple[dict[str, JsonValue], ...] = ()  #: the agent log
 
@@ -72,6 +75,7 @@ def result_of(
     writes: Sequence[Write],
     ledger: Sequence[LedgerEntry],
     incidents: int = 1,
+    exhibits: Mapping[str, JsonValue] = MappingProxyType({}),
 ) -> Result:
     """The record of one played fault; `ledger` and `writes` are those of every incident of its Airmedic."""
     incident, row = played.incident, played.row
@@ -100,6 +104,7 @@ def result_of(
         incidents=incidents,
         objections=(*played.objections, *_not_once(ledger, writes), *_too_many(row, incidents)),
         harmful=tuple(_harmful(row, played, ledger)),
+        exhibits=dict(exhibits),
         story=tuple(event.model_dump(mode="json", exclude={"id", "incident_id"}) for event in played.events),
     )
 

@@ -30,7 +30,7 @@ PROJECT = ROOT / "airflow"
 LEASH = Path(__file__).with_name("leash.py")
 USERNAME = "admin"
 
-START_TIMEOUT = 120.0  # seconds
+START_TIMEOUT = 240.0  # seconds
 STOP_TIMEOUT = 20.0  # seconds; longer than the leash needs
 POLL = 0.25  # seconds
 LOG_TAIL = 25  # lines quoted when a start fails
@@ -171,7 +171,7 @@ async def install(*, progress: Callable[[str], None] = silent) -> None:
         return
     progress("installing Airflow (once)")
     uv = shutil.which("uv") or str(ROOT / ".airmedic" / "tools" / "bin" / "uv")
-    env = {**_machine_env(), "UV_PYTHON_DOWNLOADS": "never"}
+    env = {**machine_env(), "UV_PYTHON_DOWNLOADS": "never"}
     await _run([uv, "sync", "--frozen", "--quiet"], env=env, what="uv sync")
 
 
@@ -201,7 +201,8 @@ def _executable() -> Path:
     return PROJECT / ".venv" / "bin" / "airflow"
 
 
-def _machine_env() -> dict[str, str]:
+def machine_env() -> dict[str, str]:
+    """What a program needs of the machine, and nothing else of the caller's environment."""
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
@@ -214,7 +215,7 @@ def _environment(
     secret: Mapping[str, str],
     extra: Mapping[str, str],
 ) -> dict[str, str]:
-    env = _machine_env()
+    env = machine_env()
     env["PATH"] = f"{_executable().parent}{os.pathsep}{env.get('PATH', os.defpath)}"
     env["NO_PROXY"] = "127.0.0.1,localhost"
     env["AIRFLOW_HOME"] = str(home)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
@@ -19,7 +19,8 @@ from evals.faults.sandbox import Sandbox, free_port, open_sandbox
 from evals.faults.world import FEED, PIPELINE, Layout, World, open_world
 from graph.errors import SandboxFailed
 from server.app import create_app
-from server.demo_source import SourceServer, SourceState, employees_router
+from server.demo_source import SourceServer, SourceState
+from server.embedded import EmbeddedServer
 from server.service import Service
 from server.settings import Settings, load_settings
 
@@ -38,6 +39,22 @@ class Ports:
     source: int = 0
 
 
+class Arena(Protocol):
+    """What a fault is played on."""
+
+    @property
+    def world(self) -> World:
+        """What faults touch."""
+
+    @property
+    def service(self) -> Service:
+        """The Airmedic beside it."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where the files are."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """Everything a live run plays on."""
@@ -49,20 +66,12 @@ class Stage:
     layout: Layout
 
 
-class QuietServer(uvicorn.Server):
-    """uvicorn that leaves the process's signals to whoever embeds it."""
-
-    @contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
 @asynccontextmanager
 async def serving(app: ASGIApp, *, port: int) -> AsyncIterator[None]:
     """Serve an app in this process until the block is left."""
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, ws="none")
     config.timeout_graceful_shutdown = 2
-    server = QuietServer(config)
+    server = EmbeddedServer(config)
     task = asyncio.create_task(server.serve(), name="airmedic-http")
     while not server.started:
         if task.done():
@@ -93,6 +102,7 @@ def stage_settings(layout: Layout, sandbox: Sandbox, *, port: int, secret: str) 
         webhook_secret=secret,
         log_file=layout.root / "logs" / "pipeline.log",
         port=port,
+        demo=True,
     )
 
 
@@ -138,8 +148,7 @@ async def open_stage(
         )
         await world.prepare()
         settings = stage_settings(layout, sandbox, port=airmedic_port, secret=secret)
-        app = create_app(settings)
-        app.include_router(employees_router(source.state))
+        app = create_app(settings, source=source.state)
         if mount is not None:
             mount(app)
         await stack.enter_async_context(serving(app, port=airmedic_port))

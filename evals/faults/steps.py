@@ -140,7 +140,7 @@ def passing(inject: Step, lift: Step, task_id: str, *, after: float, **more: Any
 
     async def play(world: World, run_id: str) -> None:
         await symptom(world, run_id)
-        await asyncio.sleep(after)
+        await world.sleep(after)
         await lift(world)
 
     return Injection(inject, lift, play, task_id, symptom=symptom, **more)
@@ -350,7 +350,7 @@ async def ends_well(world: World, run_id: str) -> None:
 async def healthy_run(world: World) -> None:
     """A run that succeeds, and time to look at it."""
     await ends_well(world, await world.trigger("healthy"))
-    await asyncio.sleep(LOOKED_AT)
+    await world.sleep(LOOKED_AT)
 
 
 async def slow_and_skipped(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -14,9 +15,12 @@ from typing import Any
 from uuid import uuid4
 
 from evals.faults.airflow_admin import AirflowAdmin, BenchFailed, open_admin
+from graph.domain import canonical_json
 from server.demo_source import SourceServer
 
 PROJECT = Path(__file__).resolve().parents[2] / "airflow"
+
+LATER_DAGS = PROJECT / "bench_dags" / "scheduled"
 
 PIPELINE = "self_healing_pipeline"
 PIPELINE_FILE = "self_healing_pipeline.py"
@@ -29,6 +33,21 @@ SOURCE = "employees_api"
 WAREHOUSE = "airmedic_warehouse"
 POOL = "employees_pool"
 POOL_SLOTS = 2
+
+# What a picture of the world shows; counters and times of Airflow's own are left out.
+PICTURED = (
+    ("variables", CONTRACT),
+    ("variables", SOURCE_PATH),
+    ("connections", SOURCE),
+    ("connections", WAREHOUSE),
+    ("pools", POOL),
+    ("dags", PIPELINE),
+    ("dags", FEED),
+)
+LASTING = frozenset(
+    {"key", "value", "description", "connection_id", "conn_type", "host", "schema", "login", "port", "extra"}
+    | {"name", "slots", "include_deferred", "dag_id", "is_paused", "tags"}
+)
 
 SHARDS_SETTING = "AIRMEDIC_DEMO_SHARDS"  # fewer map indexes than the bench's two hundred
 
@@ -111,6 +130,11 @@ class Layout:
             }
         return told
 
+    @property
+    def missed(self) -> Path:
+        """The intervals that a fault kept a DAG from running."""
+        return self.files / "missed.json"
+
     def run_file(self, run_id: str, name: str) -> Path:
         """One of the files a run keeps its rows in."""
         safe = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in run_id)
@@ -126,8 +150,14 @@ class World:
         self.airflow = airflow
         self.logs = logs  #: Airflow's folder of task logs
         self.more_dags: tuple[str, ...] = ()  #: of the bench, beside the demo's own
+        self.pace = 1.0  #: how many times faster than real waits pass
+        self.images: dict[str, str] = {}  #: pictures of the settings by the moment they were taken
         self._lock: sqlite3.Connection | None = None
         self._extras: list[Callable[[], Awaitable[None]]] = []
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait as long as that is in this world."""
+        await asyncio.sleep(seconds / self.pace)
 
     def on_reset(self, end: Callable[[], Awaitable[None]]) -> None:
         """Something a fault started beside the world, and how it is ended."""
@@ -148,6 +178,7 @@ class World:
         """As if no fault had ever been: source, settings, code, files and warehouse."""
         self.unlock_warehouse()
         await self.end_extras()
+        self.images.clear()
         self.source.state.reset()
         await self.source.start()
         await self.restore_settings()
@@ -158,6 +189,16 @@ class World:
             await self.airflow.end_active_runs(dag_id)
         self._clear_files()
         await self.ensure_departments()
+
+    async def picture(self, moment: str) -> str:
+        """Every setting a fix may touch, as canonical JSON; kept under the moment's name."""
+        shown = {f"{kind}/{key}": await self._stored(kind, key) for kind, key in PICTURED}
+        self.images[moment] = canonical_json(shown)
+        return self.images[moment]
+
+    async def _stored(self, kind: str, key: str) -> dict[str, Any]:
+        found = await self.airflow.stored(kind, key) or {}
+        return {name: value for name, value in found.items() if name in LASTING}
 
     async def restore_settings(self) -> None:
         """Variables, Connections and the pool as the pipeline expects them."""
@@ -207,6 +248,19 @@ class World:
     def break_code(self, name: str, text: str) -> None:
         """Replace one file of the DAGs' copy."""
         _write(self.layout.dags / name, text)
+
+    def add_dag(self, dag_id: str) -> None:
+        """Put a DAG file of the bench among the others, for as long as one fault needs it."""
+        _write(self.layout.dags / f"{dag_id}.py", (LATER_DAGS / f"{dag_id}.py").read_text())
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether its file is there."""
+        path = self.layout.dags / f"{dag_id}.py"
+        return path.exists() and path.stat().st_size > 0
+
+    def remove_dag(self, dag_id: str) -> None:
+        """Take it away again: emptied, as Airflow may be about to read it."""
+        _write(self.layout.dags / f"{dag_id}.py", "")
 
     def restore_code(self) -> None:
         """The DAGs' copy as the project has it; files that are right already are not touched."""

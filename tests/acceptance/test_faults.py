@@ -10,7 +10,7 @@ import pytest
 from evals.faults.catalogue import CATALOGUE
 from evals.faults.injections import INJECTIONS
 from evals.faults.play import Played, play
-from evals.faults.stage import Stage
+from evals.faults.stage import Arena
 from evals.faults.world import GOOD_CONTRACT, PIPELINE, TASKS
 from graph.domain import Door, Outcome, Status
 from server.record import AgentEvent, IncidentRecord
@@ -27,7 +27,7 @@ def say_nothing(event: AgentEvent) -> None:
     """The live view that nobody watches."""
 
 
-async def nobody(stage: Stage, incident: IncidentRecord) -> None:
+async def nobody(stage: Arena, incident: IncidentRecord) -> None:
     raise AssertionError(f"a person was asked: {incident.question}")
 
 

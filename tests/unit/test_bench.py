@@ -12,16 +12,18 @@ import httpx
 import pytest
 
 from cli.eval_faults import chosen
-from evals.faults.bench import Notebook, Task, as_writes, forget
 from evals.faults.catalogue import CATALOGUE
 from evals.faults.ground import Front
 from evals.faults.injections import INJECTIONS
+from evals.faults.lanes import in_lanes, longest_first
+from evals.faults.notebook import Notebook, forget
+from evals.faults.playing import Order, as_writes
 from evals.faults.relay import Relay, is_clear, open_relay
 from evals.faults.report import page, write
 from evals.faults.results import Result, figures, percentile
 from evals.faults.twists import expired_certificate
 from graph.domain import Outcome, RootCause
-from graph.errors import SettingsInvalid
+from graph.errors import SandboxFailed, SettingsInvalid
 from server.demo_source import SourceServer, SourceState
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,10 +101,7 @@ def test_what_is_done_is_not_played_again(tmp_path: Path) -> None:
     book.add(make_result("F01"))
     book.add(make_result("F03", failed="Airflow ended"))
 
-    done = [Notebook(tmp_path).has(Task(CATALOGUE[fault], 1)) for fault in ("F01", "F03", "F04")]
-
-    assert done == [True, False, False]
-    assert not book.has(Task(CATALOGUE["F01"], 2))
+    assert Notebook(tmp_path).done() == {("F01", 1)}
 
 
 def test_the_newest_record_of_a_repetition_counts(tmp_path: Path) -> None:
@@ -161,6 +160,63 @@ def test_what_cannot_be_chosen(ids: str) -> None:
 
 def test_without_a_choice_everything_that_can_be_played_is() -> None:
     assert {row.id for row in chosen(None)} == set(INJECTIONS)
+
+
+# --- lanes ------------------------------------------------------------------------------------------------
+
+
+def test_lanes_begin_with_what_takes_longest_repetition_by_repetition(tmp_path: Path) -> None:
+    book = Notebook(tmp_path)
+    book.add(make_result("F08", total=300))
+    asked = [Order(fault=fault, repetition=number) for number in (1, 2) for fault in ("F01", "F37", "F08")]
+
+    ordered = longest_first(asked, book.seconds())
+
+    assert [f"{one.fault}.{one.repetition}" for one in ordered] == [
+        "F08.1",
+        "F37.1",
+        "F01.1",
+        "F08.2",
+        "F37.2",
+        "F01.2",
+    ]
+
+
+async def test_a_lane_that_cannot_start_says_why_and_loses_no_order(tmp_path: Path) -> None:
+    (tmp_path / "lane-1").mkdir()
+    (tmp_path / "lane-1" / "dags").write_text("a file where a folder has to be")
+    told: list[str] = []
+    todo = [Order(fault="F01", repetition=1)]
+    played = in_lanes(todo, home=tmp_path, book=Notebook(tmp_path), tell=told.append, lanes=1)
+
+    with pytest.raises(SandboxFailed, match="lane 1 has ended"):
+        await anext(played)
+
+    assert len(told) == 2, "it was tried again before it was given up"
+
+
+# --- what has to be shown ---------------------------------------------------------------------------------
+
+
+def test_exhibits_get_files_of_their_own_and_a_place_on_the_page(tmp_path: Path) -> None:
+    same, other = '{"pools/p":{"slots":2}}', '{"pools/p":{"slots":0}}'
+    entry = {"attempt": 1, "position": 0, "action": {"name": "clear_task"}, "step": "confirmed", "key": "k"}
+    logged = [{"when": AT.isoformat(), "event": "post_clear_task_instances", "owner": "airmedic"}]
+    results = [
+        make_result("F01", exhibits={"policy_auto": "auto, decided by <rule>"}),
+        make_result("F42", exhibits={"ledger": [entry], "airflow_event_log": logged, "tries": []}),
+        make_result("F35", exhibits={"world": {"before": same, "question 2": same, "after": other}}),
+    ]
+    write([one.model_copy(update={"lanes": 2}) for one in results], tmp_path)
+
+    html = (tmp_path / "report.html").read_text()
+    assert (tmp_path / "policy_auto.txt").read_text() == "auto, decided by <rule>\n"
+    assert json.loads((tmp_path / "f42_ledger.json").read_text())["ledger"] == [entry]
+    assert "auto, decided by &lt;rule&gt;" in html
+    assert "question 2 (byte for byte as before)" in html
+    assert "after (not as before)" in html
+    assert "post_clear_task_instances" in html
+    assert "2 at the same time" in html
 
 
 # --- the relay --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from pydantic import JsonValue
 
 from evals.faults.catalogue import CATALOGUE
-from evals.faults.medics import environment
+from evals.faults.medics import changes_for, environment
 from evals.faults.oracle import DataVerdict
 from evals.faults.people import People, edited
 from evals.faults.play import Played, Timings, object_to_asking
@@ -20,6 +20,8 @@ from graph.domain import Action, AnswerKind, LedgerEntry, Step
 from server.record import AgentEvent
 from server.settings import known_names, load_settings
 from tests.unit.test_bench import AT
+from tools.actions import ActionCatalogue
+from tools.policy_file import load_policy
 
 QUESTION: dict[str, JsonValue] = {
     "plan_id": "0123456789abcdef",
@@ -93,6 +95,15 @@ def test_a_process_is_given_settings_that_exist(tmp_path: Path) -> None:
     assert set(given) <= known_names()
     assert given["AIRMEDIC_WATCH_WINDOW"] == "PT5S"
     assert given["AIRMEDIC_AIRFLOW_PASSWORD"] == "pw"
+
+
+def test_the_breaker_of_the_row_without_a_helpful_plan_opens_after_one_failed_heal(tmp_path: Path) -> None:
+    file = changes_for(CATALOGUE["F36"], tmp_path)["policy"]
+
+    quick, shipped = (load_policy(one, catalogue=ActionCatalogue.default()) for one in (file, None))
+
+    assert quick.breaker.failed_heals_per_dag == 1
+    assert quick.model_copy(update={"breaker": shipped.breaker}) == shipped
 
 
 @pytest.mark.parametrize(

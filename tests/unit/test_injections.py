@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import astuple
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -195,5 +196,32 @@ def test_good_rows_are_loaded_and_bad_rows_kept(tmp_path: Path) -> None:
 
 
 def test_the_oracle_does_not_judge_what_it_cannot_see(tmp_path: Path) -> None:
-    with pytest.raises(BenchFailed, match="each_interval"):
+    with pytest.raises(BenchFailed, match="which intervals were missed"):
         judge(Layout(tmp_path), "run", DataCheck.EACH_INTERVAL)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "differences"),
+    [
+        pytest.param((0, 15, 30, 45, 60), (), id="each interval once"),
+        pytest.param((0, 15, 45), ("interval 00:00:30 is there 0 times",), id="a missed one stays missing"),
+        pytest.param((0, 15, 30, 30, 45), ("interval 00:00:30 is there 2 times",), id="loaded twice"),
+        pytest.param((0, 15, 30, 60), ("interval 00:00:45 is there 0 times",), id="another one was lost"),
+    ],
+)
+def test_each_interval_is_there_once(
+    tmp_path: Path, seconds: tuple[int, ...], differences: tuple[str, ...]
+) -> None:
+    layout = Layout(tmp_path).make()
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    ticks = [(start + timedelta(seconds=one)).isoformat() for one in seconds]
+    missed = [(start + timedelta(seconds=one)).isoformat() for one in (15, 30)]
+    layout.missed.write_text(json.dumps({"missed": missed, "every": 15}))
+    with closing(sqlite3.connect(layout.warehouse)) as database, database:
+        database.execute("CREATE TABLE intervals (interval TEXT, run_id TEXT, rows INTEGER)")
+        database.executemany("INSERT INTO intervals VALUES (?, 'r', 120)", [(one,) for one in ticks])
+
+    verdict = judge(layout, "", DataCheck.EACH_INTERVAL)
+
+    assert verdict.differences == differences
+    assert verdict.agrees is not bool(differences)

@@ -1,0 +1,196 @@
+"""How fast incidents are listed and searched: `python -m evals.benchmarks.listing [--incidents N]`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from evals.benchmarks.listing_store import APART, START, fill_postgres, fill_sqlite
+from graph.domain import DomainType, Outcome, RootCause, Severity, Status
+from server.database import open_database
+from server.listing import IncidentQuery, Listing
+
+LIMIT = 50
+BUDGET = 50.0  # milliseconds, the 99th percentile
+
+Draw = Callable[[random.Random], tuple[IncidentQuery, str | None]]
+
+
+class Measured(DomainType):
+    """One kind of question, asked many times; milliseconds."""
+
+    name: str
+    asked: int
+    found: float  #: rows on a page, on average
+    p50: float
+    p99: float
+    worst: float
+    cpu_p99: float  #: the same in processor time, which a busy machine does not blur
+
+
+def _asks(**given: object) -> Draw:
+    return lambda _rng: (IncidentQuery.model_validate(given), None)
+
+
+def questions(count: int) -> dict[str, Draw]:
+    """What is asked, by name."""
+    end = START + APART * count
+
+    def deep(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        return IncidentQuery(), str(rng.randrange(1, count))
+
+    def of_one_dag(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        dag = f"orders_{rng.choice(('daily', 'hourly'))}_{rng.randrange(10)}"
+        return IncidentQuery(dags=(dag,), outcomes=(rng.choice(list(Outcome)),)), None
+
+    def combined(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        query = IncidentQuery(
+            severities=(rng.choice(list(Severity)),),
+            causes=(rng.choice(list(RootCause)), rng.choice(list(RootCause))),
+            outcomes=(rng.choice(list(Outcome)),),
+            statuses=(rng.choice((Status.CLOSED, Status.ESCALATED, Status.WAITING_DECISION)),),
+        )
+        return query, str(rng.randrange(1, count)) if rng.random() < 0.5 else None
+
+    def in_a_week(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        since = START + (end - START) * rng.random()
+        return IncidentQuery(since=since, until=since + timedelta(days=7), severities=(Severity.LOW,)), None
+
+    def word(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        words = ("network", "billing", f"db{rng.randrange(400)}", f"row {rng.randrange(10**7)}", "nowhere")
+        return IncidentQuery(text=rng.choice(words)), None
+
+    def words(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        cause = rng.choice(list(RootCause)).value.replace("_", " ")
+        text = f"{rng.choice(('orders', 'payroll'))} {cause} db{rng.randrange(400)}"
+        return IncidentQuery(text=text), str(rng.randrange(1, count)) if rng.random() < 0.5 else None
+
+    def beginning(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        whole = rng.choice(("customers", "kubernetespodoperator", "internal", "connection", "scheduled"))
+        return IncidentQuery(text=whole[: rng.randrange(2, len(whole) + 1)]), None
+
+    def searched_and_filtered(rng: random.Random) -> tuple[IncidentQuery, str | None]:
+        query = IncidentQuery(
+            text=f"shipping db{rng.randrange(400)}", outcomes=(rng.choice(list(Outcome)),), sort="oldest"
+        )
+        return query, None
+
+    return {
+        "newest page": _asks(),
+        "deep page": deep,
+        "what asks a person": _asks(statuses=[Status.WAITING_DECISION]),
+        "one DAG, one outcome": of_one_dag,
+        "four filters, any depth": combined,
+        "a week, one severity": in_a_week,
+        "one word": word,
+        "three words or more, any depth": words,
+        "a word's beginning": beginning,
+        "words and a filter, oldest first": searched_and_filtered,
+        "last changed, one severity": _asks(severities=[Severity.HIGH], sort="updated"),
+    }
+
+
+async def measure(database_url: str, count: int, *, rounds: int) -> list[Measured]:
+    """Ask everything `rounds` times, a page at a time, records built."""
+    rng = random.Random(5)
+    measured = []
+    async with open_database(database_url) as engine:
+        listing = Listing(engine)
+        for name, draw in questions(count).items():
+            times: list[float] = []
+            used: list[float] = []
+            found = 0
+            for turn in range(rounds + 3):
+                query, cursor = draw(rng)
+                begin, worked = time.perf_counter(), time.process_time()
+                page = await listing.page(query, cursor=cursor, limit=LIMIT)
+                if turn >= 3:  # the first fill the caches
+                    times.append((time.perf_counter() - begin) * 1000)
+                    used.append((time.process_time() - worked) * 1000)
+                    found += len(page.items)
+            measured.append(
+                Measured(
+                    name=name,
+                    asked=rounds,
+                    found=round(found / rounds, 1),
+                    p50=round(median(times), 2),
+                    p99=round(quantiles(times, n=100)[98], 2),
+                    worst=round(max(times), 2),
+                    cpu_p99=round(quantiles(used, n=100)[98], 2),
+                )
+            )
+    return measured
+
+
+async def _prepare(database_url: str) -> None:
+    async with open_database(database_url):
+        pass
+
+
+def table_of(measured: list[Measured], title: str) -> Table:
+    """The figures for a person."""
+    table = Table(title=title)
+    table.add_column("question")
+    for name in ("asked", "rows found", "p50 ms", "p99 ms", "worst ms", "cpu p99 ms"):
+        table.add_column(name, justify="right")
+    for one in measured:
+        figures = (one.p50, one.p99, one.worst, one.cpu_p99)
+        table.add_row(one.name, str(one.asked), str(one.found), *(f"{value:.2f}" for value in figures))
+    return table
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    incidents: Annotated[int, typer.Option(min=1000, help="how many to fill the store with")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=20, help="how often each question is asked")] = 200,
+    postgres: Annotated[str, typer.Option(help="URL of an empty PostgreSQL database; else SQLite")] = "",
+    report: Annotated[Path | None, typer.Option(help="write the figures there as JSON")] = None,
+) -> None:
+    """Fill a store of its own and measure lists and searches; status 1 beyond the budget."""
+    with tempfile.TemporaryDirectory(prefix="airmedic-listing-") as folder:
+        file = Path(folder) / "airmedic.db"
+        url = postgres or f"sqlite:///{file}"
+        asyncio.run(_prepare(url))
+        begin = time.perf_counter()
+        if postgres:
+            fill_postgres(postgres, incidents)
+        else:
+            fill_sqlite(str(file), incidents)
+        filled = time.perf_counter() - begin
+        measured = asyncio.run(measure(url, incidents, rounds=rounds))
+        size = file.stat().st_size if not postgres else 0
+    kind = "PostgreSQL" if postgres else "SQLite"
+    Console().print(table_of(measured, f"{incidents:,} incidents on {kind}, filled in {filled:.0f} s"))
+    slowest = max(one.p99 for one in measured)
+    result = {
+        "database": kind,
+        "incidents": incidents,
+        "fill_seconds": round(filled, 1),
+        "bytes_per_incident": round(size / incidents),
+        "p99_ms": slowest,
+        "within_budget": slowest <= BUDGET,
+        "questions": [one.model_dump() for one in measured],
+    }
+    if report is not None:
+        report.write_text(json.dumps(result, indent=2) + "\n")
+    typer.echo(f"slowest 99th percentile {slowest:.1f} ms (budget {BUDGET:.0f} ms)")
+    raise typer.Exit(0 if slowest <= BUDGET else 1)
+
+
+if __name__ == "__main__":
+    app()
