@@ -137,6 +137,7 @@ class Facts(DomainType):
     """What the evidence says that a fix can use. Values from logs choose waits and words, never targets."""
 
     retry_after: float | None = None  #: seconds the remote side asked us to wait
+    wait: float | None = None  #: seconds worth waiting, by what knowledge says of this very error
     host: str | None = None
     conn_id: str | None = None
     variable: str | None = None
@@ -173,6 +174,7 @@ class Diagnosis(DomainType):
     facts: Facts = Facts()
     signature: str = ""  #: error template with values masked, and where; the key of memory
     cost: ModelCost | None = None  #: None when the model was not asked
+    context: tuple[str, ...] = ()  #: what Airflow knows beyond the log and how it moved the answer
 
 
 # --- what Airflow says ------------------------------------------------------------------------------------
@@ -199,6 +201,9 @@ class IncidentKind(StrEnum):
     IMPORT_ERROR = (
         "import_error"  #: a DAG file does not import; `task_id` is the file, `run_id` names the error
     )
+    MISSED_SCHEDULE = "missed_schedule"  #: runs that were due do not exist; `run_id` names the first of them
+    STUCK_RUNNING = "stuck_running"  #: a task instance runs far longer than it ever did
+    REQUEST = "request"  #: a person asked for something; `run_id` names the request, not a run
 
 
 class FailureId(DomainType):
@@ -264,6 +269,7 @@ class DagInfo(DomainType):
     has_import_errors: bool = False
     latest_version: int | None = None
     next_run: datetime | None = None
+    periodic: bool = False  #: runs by the clock, so that intervals can be missing
 
 
 class TaskInfo(DomainType):
@@ -314,6 +320,7 @@ class Pool(DomainType):
     slots: int
     occupied: int = 0
     queued: int = 0
+    scheduled: int = 0  #: task instances that wait for a slot
     description: str | None = None
     include_deferred: bool = False
 
@@ -419,6 +426,8 @@ class FixPlan(DomainType):
     actions: tuple[Action, ...]
     summary: str  #: what will be done, in a sentence
     diff: str = ""  #: unified diff of what a contract or setting becomes
+    requested_by: str = ""  #: the person who asked for it; empty for the planner's own
+    request: int | None = None  #: and the number of what they asked
 
     @property
     def wait(self) -> float:
@@ -429,8 +438,9 @@ class FixPlan(DomainType):
 
     @property
     def id(self) -> str:
-        """Same plan, same id: a rejected plan is recognised when it comes again."""
-        return digest([self.remediation, [a.model_dump(mode="json") for a in self.actions]])
+        """Same plan, same id: a rejected plan is recognised when it comes again. Asked anew, it is new."""
+        asked = [] if self.request is None else [self.request]
+        return digest([self.remediation, [a.model_dump(mode="json") for a in self.actions], *asked])
 
 
 class BlastRadius(DomainType):
@@ -456,6 +466,11 @@ class Role(StrEnum):
     VIEWER = "viewer"
     OPERATOR = "operator"
     ADMIN = "admin"
+
+    def includes(self, other: Role) -> bool:
+        """Whether who has this role may do what `other` may."""
+        order = tuple(Role)
+        return order.index(self) >= order.index(other)
 
 
 class Decision(DomainType):
@@ -488,6 +503,7 @@ class Answer(DomainType):
     message: str = ""
     plan_id: str = ""
     args: tuple[dict[str, JsonValue], ...] = ()  #: edited arguments, one object per action
+    role: Role = Role.OPERATOR  #: what who answered may do
 
 
 class Step(StrEnum):

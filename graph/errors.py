@@ -73,6 +73,16 @@ class LeaseLost(AirmedicError):
     """Another worker owns the incident now; nothing more may be written for it."""
 
 
+class TokenInvalid(AirmedicError):
+    """No access token is called that, or a new one may not be; the message says why."""
+
+
+class SignInUnavailable(AirmedicError):
+    """The sign-in service cannot be asked for its keys; the same call may work later."""
+
+    retryable = True
+
+
 class NotAuthentic(AirmedicError):
     """A delivery's signature is missing, wrong or out of time."""
 
@@ -91,6 +101,10 @@ class DecisionConflict(AirmedicError):
 
 class DecisionInvalid(AirmedicError):
     """The answer does not fit the question: wrong kind, arguments out of bounds, a changed target."""
+
+
+class QueryInvalid(AirmedicError):
+    """A list cannot be read as asked: a cursor of another sort, parts that do not go together."""
 
 
 class KnowledgeInvalid(SettingsInvalid):

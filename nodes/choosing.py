@@ -10,6 +10,7 @@ from graph.domain import (
     Diagnosis,
     FixPlan,
     IncidentKind,
+    Outcome,
     TaskRef,
     TaskSnapshot,
     Verdict,
@@ -17,8 +18,10 @@ from graph.domain import (
 from graph.state import HealState
 from nodes.deps import Deps
 from tools.missed import look_at
+from tools.planning import Planned
 from tools.planning import plan as make_plans
 from tools.policy import Question, decide
+from tools.requested import as_asked, confirmed_first
 from tools.situation import Situation, gather_situation, reconsider
 
 
@@ -27,16 +30,24 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
     spent = state.get("spent", [])
     situation = await _situation(deps, failure, diagnosis, state)
     diagnosis = reconsider(diagnosis, situation)
-    planned = make_plans(diagnosis, situation)
+    request = await deps.requests.of(state["incident"].id)
+    asked = [] if request is None else as_asked(request, situation, now=deps.clock())
+    alone = state["incident"].kind is IncidentKind.REQUEST
+    planned = Planned() if alone else make_plans(diagnosis, situation)
     refused: list[str] = []
-    for plan in planned.plans:
-        if plan.id in spent:
-            continue
+    for plan in (*asked, *planned.plans):
+        if plan.id in spent or (failure.state == "running" and deps.catalogue.reruns(plan)):
+            continue  # what still runs is a person's to end
         decision = await ask_policy(deps, plan, diagnosis=diagnosis, failure=failure, spent=spent)
         if decision.verdict is Verdict.NEVER:
             refused.append(f"{plan.summary}: not allowed ({decision.rule}: {'; '.join(decision.reasons)})")
             continue
+        if request is not None and request.confirm and plan.request == request.id:
+            decision = confirmed_first(decision)
         return {**in_hand(deps, plan, decision), "diagnosis": diagnosis}
+    if alone:
+        over: HealState = {"plan": None, "decision": None, "asked": False, "outcome": Outcome.DISMISSED}
+        return {**over, "reason": "; ".join(refused)} if refused else over
     return {
         "plan": None,
         "decision": None,

@@ -14,6 +14,7 @@ from tools.gateway import AirflowGateway
 from tools.ledger import ActionLedger
 from tools.policy import Counters, Policy
 from tools.probes import Probes
+from tools.requested import Request
 
 
 class LogArchive(Protocol):
@@ -32,6 +33,20 @@ class Records(Protocol):
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]: ...
 
     async def last_good(self, dag_id: str) -> Mapping[str, Connection]: ...
+
+
+class Requests(Protocol):
+    """What people asked for."""
+
+    async def of(self, incident_id: int) -> Request | None: ...
+
+
+class NoRequests:
+    """Nobody asks for anything."""
+
+    async def of(self, incident_id: int) -> Request | None:
+        """Nothing."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +85,4 @@ class Deps:
     limits: Limits = Limits()
     environment: str = "production"
     probes: Probes = field(default_factory=Probes)  #: which dependencies may be asked whether they are back
+    requests: Requests = field(default_factory=NoRequests)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from langgraph.runtime import Runtime
 
-from graph.domain import IncidentKind, TaskLog
+from graph.domain import Diagnosis, IncidentKind, TaskLog, TaskSnapshot
 from graph.state import HealState
 from nodes.choosing import choose
 from nodes.deps import Deps
+from nodes.requests import diagnose_request
 from nodes.schedules import diagnose_schedule
 from tools.diagnosis import Case, Context
+from tools.durations import in_words, usual
 from tools.gathering import gather_context, settled_log
 from tools.import_errors import present
 
@@ -25,10 +29,14 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
         return {"ready_at": deps.clock(), "taken_back": False, **chosen}
     if state["incident"].kind is IncidentKind.MISSED_SCHEDULE:
         return await diagnose_schedule(state, deps)
+    if state["incident"].kind is IncidentKind.REQUEST:
+        return await diagnose_request(state, deps)
     log = await _log(state, deps)
     ready_at = deps.clock()
     context = await _context(state, log, deps)
     diagnosis = await deps.diagnostician.diagnose(Case(log=log, task=failure, context=context))
+    if state["incident"].kind is IncidentKind.STUCK_RUNNING:
+        diagnosis = _with_numbers(diagnosis, failure, context, now=ready_at)
     return {
         "log": await deps.archive.put_log(log.text),
         "ready_at": ready_at,
@@ -44,7 +52,7 @@ async def _log(state: HealState, deps: Deps) -> TaskLog:
     match state["incident"].kind:
         case IncidentKind.FAILURE:
             return await settled_log(deps.airflow, failure.task, failure.try_number, deps.sleep)
-        case IncidentKind.STUCK | IncidentKind.MISSED_SCHEDULE:
+        case IncidentKind.STUCK | IncidentKind.MISSED_SCHEDULE | IncidentKind.REQUEST:
             return TaskLog(text="")  # it never started
         case IncidentKind.STUCK_RUNNING:
             return await deps.airflow.log(failure.task, failure.try_number)  # so far
@@ -58,3 +66,13 @@ async def _context(state: HealState, log: TaskLog, deps: Deps) -> Context:
     if state["incident"].kind is IncidentKind.IMPORT_ERROR:
         return Context(import_failure=log.text, notes=notes)
     return await gather_context(deps.airflow, state["failure"], notes)
+
+
+def _with_numbers(diagnosis: Diagnosis, task: TaskSnapshot, context: Context, *, now: datetime) -> Diagnosis:
+    """A log that is not finished says little; how long the task usually takes says more."""
+    past = usual([one.duration for one in context.history if one.state == "success" and one.duration])
+    if task.start is None or past is None:
+        return diagnosis
+    told = f"it has run for {in_words((now - task.start).total_seconds())}"
+    told += f"; its last {past.runs} good runs took {in_words(past.median)} (median)"
+    return diagnosis.model_copy(update={"summary": f"{told}. {diagnosis.summary}".rstrip()})

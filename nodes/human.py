@@ -18,6 +18,8 @@ async def human(state: HealState, runtime: Runtime[Deps]) -> HealState:
     """Ask about the plan in hand, or hand the incident over when there is none."""
     deps = runtime.context
     plan, decision = state.get("plan"), state.get("decision")
+    if state.get("outcome") is not None:
+        return {}  # what a person asked for is not allowed: it ended before anybody was asked
     if plan is None or decision is None:
         return {"outcome": Outcome.ESCALATED, "reason": state.get("reason") or "no plan that policy allows"}
     if decision.shadow:
@@ -79,6 +81,10 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
     if decision.verdict is Verdict.NEVER:
         why = f"policy no longer allows it ({decision.rule}): {'; '.join(decision.reasons)}"
         return {"plan": None, "asked": False, "outcome": Outcome.ESCALATED, "reason": why}
+    if decision.verdict is Verdict.ASK and not answer.role.includes(decision.approvers):
+        # An edit, or the time that passed, brought the plan under another rule.
+        why = f"{decision.rule} asks for {decision.approvers.value}; {answer.by} is {answer.role.value}"
+        return {**in_hand(deps, plan, decision), "reason": why}
     return {**in_hand(deps, plan, decision), "asked": False, "approved_by": answer.by}
 
 

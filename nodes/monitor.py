@@ -11,6 +11,7 @@ from graph.domain import Incident, IncidentKind, Outcome, Status, TaskSnapshot
 from graph.errors import NotFound
 from graph.state import HealState
 from nodes.deps import Deps
+from nodes.requests import monitor_request
 from nodes.schedules import monitor_schedule
 from nodes.waiting import wait_for
 from tools.gathering import settled_task
@@ -30,6 +31,8 @@ async def monitor(state: HealState, runtime: Runtime[Deps]) -> HealState:
         return await _broken_file(incident, deps)
     if incident.kind is IncidentKind.MISSED_SCHEDULE:
         return await monitor_schedule(incident, state, deps)
+    if incident.kind is IncidentKind.REQUEST:
+        return await monitor_request(incident, deps)
     try:
         task = await _worst(incident, deps)
     except NotFound:
@@ -93,7 +96,7 @@ async def _weigh(state: HealState, task: TaskSnapshot, deps: Deps) -> HealState:
     )
     held_back = len(downstream_of(ref.task_id, infos))
     found = triage(task, dag=dag, history=history, held_back=held_back)
-    if not found.intervene:
+    if not found.intervene and await deps.requests.of(state["incident"].id) is None:
         return _ended(Outcome.DISMISSED, found.why)
     incident = state["incident"].model_copy(update={"severity": found.severity, "failed_at": task.end})
     return {"incident": incident, "failure": task, "intervene": True, "stale": ""}

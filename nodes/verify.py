@@ -10,9 +10,11 @@ from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, Verificat
 from graph.state import HealState
 from nodes.choosing import failed_members
 from nodes.deps import Deps
+from nodes.requests import verify_request
 from nodes.schedules import verify_schedule
 from nodes.waiting import wait_for
 from tools.missed import is_schedule
+from tools.requested import is_request
 from tools.verification import judge, look
 
 STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else keep things from getting worse
@@ -24,6 +26,8 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     deps = runtime.context
     plan = state["plan"]
     assert plan is not None, "verification follows an applied plan"
+    if is_request(state["failure"].task):
+        return await verify_request(state, deps)
     if all(action.name in STOPS for action in plan.actions):
         return _stopped(plan)
     failure = state["failure"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -15,6 +15,7 @@ from server.snapshots import take_snapshots
 from server.store import IncidentStore
 from tools.gateway import AirflowGateway
 from tools.import_errors import broken_file, file_ref
+from tools.missed import missed_schedule
 
 log = structlog.get_logger("intake")
 
@@ -25,6 +26,8 @@ FAILING = frozenset({"failed", "up_for_retry"})
 WAITING = frozenset({"scheduled", "queued"})
 WATERMARK = "poll_watermark"
 FLOOR = "poll_floor"  # the first poll ever: what failed before is not ours
+
+Learner = Callable[[Sequence[TaskSnapshot]], Awaitable[None]]
 
 
 class Intake:
@@ -47,6 +50,7 @@ class Intake:
         self._ring = ring
         self._clock = clock
         self._seen: dict[TaskRef, tuple[str, int]] = {}
+        self.learners: list[Learner] = []  #: shown every task instance that moved
 
     async def deliver(self, event: TaskEvent, *, door: Door, delivery: str | None = None) -> bool:
         """Store what a delivery tells, committed on return; whether it was new. Raises `EventInvalid`."""
@@ -74,6 +78,11 @@ class Intake:
                 await self._open(occurrence, broken_file(occurrence.task))
                 opened += 1
                 continue
+            if occurrence.kind is IncidentKind.MISSED_SCHEDULE:
+                # Whether it is still so is the first thing that the incident's own run asks.
+                await self._open(occurrence, missed_schedule(occurrence.task, paused=False))
+                opened += 1
+                continue
             try:
                 snapshot = await self._airflow.task(occurrence.task)
             except NotFound:
@@ -97,6 +106,11 @@ class Intake:
                 return 0
             return await self._open(occurrence, snapshot)
         same_try = snapshot.try_number == occurrence.try_number
+        if occurrence.kind is IncidentKind.STUCK_RUNNING:
+            if snapshot.state != "running" or not same_try:
+                await self._store.reject_occurrence(occurrence.id, f"the task is {snapshot.state} now")
+                return 0
+            return await self._open(occurrence, snapshot)
         if snapshot.try_number < occurrence.try_number:
             await self._store.reject_occurrence(occurrence.id, f"Airflow is at try {snapshot.try_number}")
             return 0
@@ -191,6 +205,8 @@ class Intake:
         moved = {ref for ref, seen in self._seen.items() if before.get(ref) != seen}
         if not moved:
             return
+        for learn in self.learners:
+            await learn([now[ref] for ref in moved])
         await take_snapshots(self._store, self._airflow, [now[ref] for ref in moved], now=self._clock())
         if await self._store.wake({(ref.dag_id, ref.run_id) for ref in moved}):
             self._ring()

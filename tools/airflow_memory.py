@@ -89,6 +89,11 @@ class MemoryAirflow(MemoryWorld):
         waiting = (one for one in self._all() if one.state in {"scheduled", "queued"})
         return translate.oldest_first(waiting)[:limit]
 
+    async def running_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
+        self._reading("running_tasks")
+        running = (one for one in self._all() if one.state == "running" and one.start)
+        return tuple(sorted(running, key=lambda one: one.start or self.clock()))[:limit]
+
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:
         self._reading("log")
         row = self._runs.get((task.dag_id, task.run_id))
@@ -109,16 +114,12 @@ class MemoryAirflow(MemoryWorld):
 
     async def dag(self, dag_id: str) -> DagInfo:
         self._reading("dag")
-        row = self._dag(dag_id)
-        return DagInfo(
-            dag_id=dag_id,
-            is_paused=row.is_paused,
-            tags=row.tags,
-            owners=row.owners,
-            fileloc=row.fileloc,
-            has_import_errors=row.has_import_errors,
-            latest_version=row.version,
-        )
+        return self._described(self._dag(dag_id))
+
+    async def dags(self, *, offset: int = 0, limit: int = 100) -> tuple[DagInfo, ...]:
+        self._reading("dags")
+        rows = [self._dags[dag_id] for dag_id in sorted(self._dags)][offset : offset + limit]
+        return tuple(self._described(row).model_copy(update={"latest_version": None}) for row in rows)
 
     async def dag_tasks(self, dag_id: str) -> tuple[TaskInfo, ...]:
         self._reading("dag_tasks")
@@ -157,9 +158,11 @@ class MemoryAirflow(MemoryWorld):
 
     async def pool(self, name: str) -> Pool:
         self._reading("pool")
-        pool = self._pool(name)
-        states = [one.state for one in self._all() if one.pool == name]
-        return pool.model_copy(update={"occupied": states.count("running"), "queued": states.count("queued")})
+        return self._filled(self._pool(name))
+
+    async def pools(self) -> tuple[Pool, ...]:
+        self._reading("pools")
+        return tuple(self._filled(self._pools[name]) for name in sorted(self._pools))
 
     async def import_failures(self) -> tuple[ImportFailure, ...]:
         self._reading("import_failures")
@@ -263,8 +266,9 @@ class MemoryAirflow(MemoryWorld):
         return started
 
     async def backfill(
-        self, dag_id: str, *, since: datetime, until: datetime, dry_run: bool
+        self, dag_id: str, *, since: datetime, until: datetime | None, dry_run: bool
     ) -> tuple[str, ...]:
+        until = until or self.clock()
         if dry_run:
             self._reading("backfill_dry_run")
             return tuple(date.isoformat() for date in self._missing(dag_id, since, until))

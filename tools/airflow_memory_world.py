@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from graph.domain import AirflowHealth, ImportFailure, Pool, RunSnapshot, TaskRef, TaskSnapshot
+from graph.domain import AirflowHealth, DagInfo, ImportFailure, Pool, RunSnapshot, TaskRef, TaskSnapshot
 from graph.errors import AirmedicError, Conflict, InvalidRequest, NotFound
 from tools import airflow_translate as translate
 from tools.airflow_memory_state import (
@@ -98,10 +99,16 @@ class MemoryWorld:
         self._dags[dag_id] = row
 
     def start(
-        self, dag_id: str, run_id: str, *, conf: dict[str, JsonValue] | None = None, run_type: str = "manual"
+        self,
+        dag_id: str,
+        run_id: str,
+        *,
+        conf: dict[str, JsonValue] | None = None,
+        run_type: str = "manual",
+        logical_date: datetime | None = None,
     ) -> RunSnapshot:
         """Start a run as Airflow itself would (not a write of ours)."""
-        return self._new_run(dag_id, run_id, conf=conf, run_type=run_type).now
+        return self._new_run(dag_id, run_id, conf=conf, run_type=run_type, logical_date=logical_date).now
 
     async def settle(self, *, retries: bool = True) -> int:
         """Let the scheduler work until nothing moves; how many tries ran. Without `retries`, retries wait."""
@@ -206,6 +213,11 @@ class MemoryWorld:
             raise NotFound(f"pool {name!r} not found")
         return self._pools[name]
 
+    def _filled(self, pool: Pool) -> Pool:
+        states = Counter(one.state for one in self._all() if one.pool == pool.name)
+        counts = {"occupied": states["running"], "queued": states["queued"], "scheduled": states["scheduled"]}
+        return pool.model_copy(update=counts)
+
     def _connection(self, conn_id: str) -> _StoredConnection:
         if conn_id not in self._connections:
             raise NotFound(f"connection {conn_id!r} not found")
@@ -258,6 +270,20 @@ class MemoryWorld:
         )
         self._runs[dag_id, run_id] = new_run(dag, run, self.clock())
         return self._runs[dag_id, run_id]
+
+    def _described(self, row: DagRow) -> DagInfo:
+        dates = [run.now.logical_date for run in self._newest(row.dag_id) if run.now.logical_date]
+        return DagInfo(
+            dag_id=row.dag_id,
+            is_paused=row.is_paused,
+            tags=row.tags,
+            owners=row.owners,
+            fileloc=row.fileloc,
+            has_import_errors=row.has_import_errors,
+            latest_version=row.version,
+            next_run=max(dates) + row.schedule if dates and row.schedule else None,
+            periodic=row.schedule is not None,
+        )
 
     def _missing(self, dag_id: str, since: datetime, until: datetime) -> list[datetime]:
         step = self._dag(dag_id).schedule

@@ -146,6 +146,10 @@ class AirflowRest:
         found = await self._pages(_get("waiting tasks", ALL_TASKS, query=query), limit=limit)
         return translate.oldest_first(found)
 
+    async def running_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
+        query = [("state", "running"), ("order_by", "start_date")]
+        return await self._pages(_get("running tasks", ALL_TASKS, query=query), limit=limit)
+
     async def _pages(self, call: Call, *, limit: int = 10_000) -> tuple[TaskSnapshot, ...]:
         """Task instances over as many pages as it takes, by cursor: none is seen twice or missed."""
         found: list[TaskSnapshot] = []
@@ -194,6 +198,11 @@ class AirflowRest:
         call = _get(f"DAG {dag_id!r}", "/dags/{dag_id}", names)
         return await self._ask(call, lambda found: translate.dag_info(found, latest))
 
+    async def dags(self, *, offset: int = 0, limit: int = PAGE) -> tuple[DagInfo, ...]:
+        query = [("order_by", "dag_id"), ("offset", str(offset)), ("limit", str(min(limit, PAGE)))]
+        call = _get("DAGs", "/dags", query=query)
+        return await self._ask(call, translate.listed("dags", lambda one: translate.dag_info(one, None)))
+
     async def dag_tasks(self, dag_id: str) -> tuple[TaskInfo, ...]:
         call = _get(f"tasks of {dag_id!r}", "/dags/{dag_id}/tasks", {"dag_id": dag_id})
         return await self._ask(call, translate.listed("tasks", translate.task_info))
@@ -224,6 +233,10 @@ class AirflowRest:
 
     async def pool(self, name: str) -> Pool:
         return await self._ask(_get(f"pool {name!r}", "/pools/{name}", {"name": name}), translate.pool)
+
+    async def pools(self) -> tuple[Pool, ...]:
+        call = _get("pools", "/pools", query=[("limit", str(PAGE)), ("order_by", "name")])
+        return await self._ask(call, translate.listed("pools", translate.pool))
 
     async def import_failures(self) -> tuple[ImportFailure, ...]:
         call = _get("import errors", "/importErrors", query=[("limit", str(PAGE))])
@@ -336,9 +349,10 @@ class AirflowRest:
         return await self._ask(call, translate.run_snapshot)
 
     async def backfill(
-        self, dag_id: str, *, since: datetime, until: datetime, dry_run: bool
+        self, dag_id: str, *, since: datetime, until: datetime | None, dry_run: bool
     ) -> tuple[str, ...]:
-        action, dates = f"backfill {dag_id!r}", {"from_date": since.isoformat(), "to_date": until.isoformat()}
+        end = until or utc_now()
+        action, dates = f"backfill {dag_id!r}", {"from_date": since.isoformat(), "to_date": end.isoformat()}
         body = {"dag_id": dag_id, **dates, "reprocess_behavior": "none"}
         preview = Call(action, "POST", "/backfills/dry_run", {}, body=body)
         missing = await self._ask(preview, translate.missing_runs)

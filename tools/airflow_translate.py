@@ -132,6 +132,8 @@ def dag_info(found: Json, latest_version: int | None) -> DagInfo:
         has_import_errors=bool(found["has_import_errors"]),
         latest_version=latest_version,
         next_run=moment(found.get("next_dagrun_run_after")),
+        # The intervals of a partitioned schedule have no logical date by which they could be told apart.
+        periodic=bool(found.get("timetable_periodic")) and not found.get("timetable_partitioned"),
     )
 
 
@@ -206,6 +208,7 @@ def pool(found: Json) -> Pool:
         slots=found["slots"],
         occupied=found["occupied_slots"],
         queued=found["queued_slots"],
+        scheduled=found.get("scheduled_slots") or 0,
         description=found.get("description"),
         include_deferred=found["include_deferred"],
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from graph.domain import Diagnosis, RootCause
+from tools.missed import Gap
 from tools.situation import Situation
 
 STEPS: Mapping[RootCause, tuple[str, ...]] = MappingProxyType(
@@ -103,9 +104,22 @@ STEPS: Mapping[RootCause, tuple[str, ...]] = MappingProxyType(
 
 def checklist(diagnosis: Diagnosis, situation: Situation) -> tuple[str, ...]:
     """Steps in order; the first says where the cause lies when that is another task, or what to create."""
+    if situation.gap is not None:
+        return _about_gap(situation.gap)
     words = _words(diagnosis, situation)
     steps = (step.format_map(words) for step in STEPS[diagnosis.root_cause])
     return (*_what_to_create(situation), *_earlier_tasks(situation), *steps)
+
+
+def _about_gap(gap: Gap) -> tuple[str, ...]:
+    name = repr(gap.dag.dag_id)
+    if gap.scheduler is False:
+        first = "bring Airflow's scheduler back: it gives no heartbeat"
+    elif gap.dag.has_import_errors:
+        first = f"mend the file of {name}: it does not import, so nothing is scheduled"
+    else:
+        first = f"see why {name} is {'paused' if gap.dag.is_paused else 'not scheduled'}, and who decided it"
+    return first, f"then backfill those of its {len(gap.missing)} missing runs that are still wanted"
 
 
 def _words(diagnosis: Diagnosis, situation: Situation) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Sibling(DomainType):
 
     task: TaskRef
     ended: datetime | None = None
+    hostname: str = ""
 
 
 class UpstreamTask(DomainType):

@@ -28,6 +28,7 @@ _PROGRESS = (1.0, 0.85, 0.7, 0.6, 0.5)
 LAST_WORDS = 8  #: a child that failed without an error often said why just before it ended
 QUOTED = 4_000  # characters of a line
 
+GOT_OVER = 0.35  #: what a complaint weighs about a thing that went well later
 DEALT_WITH = 0.2  #: what a complaint weighs that tells in the same line what was done instead
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
@@ -53,6 +54,8 @@ class Piece:
     raised: Raised | None = None
     near: bool = False  #: within the last lines before the end
     errorish: bool = True  #: speaks of something wrong, by its level or its words
+    recovered: bool = False  #: the log shows that it was got over
+    aside: bool = False  #: about telling, measuring or cleaning up, beside the work
 
 
 @dataclass(slots=True)
@@ -89,6 +92,10 @@ class Evidence:
         begin = self.chain.first if self.chain else self.end + 1
         said = next((x.number for x in reversed(self.order) if x.number < begin and _says(x)), 0)
         return [number for number in (header, said) if number in self.lines]
+
+    def says(self, line: LogLine) -> bool:
+        """More than Airflow's own frame around the work."""
+        return _says(line)
 
     def printed(self, number: int) -> str:
         """The line as printed."""
@@ -224,7 +231,11 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         near = 0 <= distance <= NEAR_LINES
         errorish = Mark.ERRORISH in mark or not plain(line)
         text = words_of(line.text, counters=Mark.NONE_BAD in mark)
-        pieces.append(Piece(kind, line.number, text, weight, near=near, errorish=errorish))
+        over = line.number in course.got_over or (Mark.RECOVERS in mark and Mark.GIVES_UP not in mark)
+        aside = Mark.ASIDE in mark
+        pieces.append(
+            Piece(kind, line.number, text, weight, near=near, errorish=errorish, recovered=over, aside=aside)
+        )
     return pieces
 
 
@@ -245,6 +256,8 @@ def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, cours
         weight *= 0.4
     if line.number < course.later and line.level != "error" and Mark.BLUNT in mark:
         weight *= 0.9
+    if line.number in course.got_over:
+        weight *= GOT_OVER
     if line.number < course.started:
         weight *= 0.25
     return max(0.05, min(weight, 0.95))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tools.evidence_lines import LogLine
 from tools.evidence_marks import Mark
 
-SLIGHT = frozenset({Mark.NONE_BAD})  #: tells nothing of how the work goes
+MOST_THINGS = 2_000
+_THING = re.compile(
+    r"https?://[\w./:-]+|(?<![\w.])/[\w.-]+(?:/[\w.-]+)*|\b[\w-]+(?:\.[\w-]+)*:\d{2,5}\b|\b[a-zA-Z][\w]*-\d+\b"
+    r"|\b(?:page|chunk|part|shard|worker|partition|item|replica|broker|peer|host|node) #?\d[\w-]*"
+    r"|\b[a-zA-Z][\w-]*(?:\.[a-zA-Z][\w-]*){1,}\b"
+)
+SLIGHT = frozenset({Mark.NONE_BAD, Mark.FINE})  #: tells nothing of how the work goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class Course:
     progress: int  #: last line of ordinary work
     started: int
     after: list[int]  #: for each position, the lines of ordinary work that follow
+    got_over: frozenset[int] = frozenset()  #: lines whose host, file or item is told of as fine later
     later: int = 0  #: complaints before this line were followed by ordinary work and then by others
 
 
@@ -36,7 +44,33 @@ def course_of(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: in
             progress = line.number if line.text.strip() and not marks[position] - SLIGHT else progress
     after = _progress_after(lines, marks, position_of_end)
     later = _last_complaints(lines, marks, position_of_end)
-    return Course(position_of_end, success, progress, started_at(lines), after, later)
+    over = _got_over(lines, marks, position_of_end)
+    return Course(position_of_end, success, progress, started_at(lines), after, over, later)
+
+
+def _got_over(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> frozenset[int]:
+    """Complaints about a thing of which a later line says that it went well."""
+    fine: set[str] = set()
+    over = set()
+    for position in range(min(end, len(lines)) - 1, -1, -1):
+        line, mark = lines[position], marks[position]
+        if Mark.ERRORISH in mark or Mark.BLUNT in mark or Mark.RETRYING in mark:
+            if fine and not plain_end(mark) and not fine.isdisjoint(_things(line.text)):
+                over.add(line.number)
+        elif Mark.FINE in mark and plain(line) and len(fine) < MOST_THINGS:
+            fine.update(_things(line.text))
+    return frozenset(over)
+
+
+def plain_end(mark: frozenset[int]) -> bool:
+    """The line is of the end itself, or tells that nothing more was tried."""
+    return Mark.END in mark or Mark.GIVES_UP in mark
+
+
+def _things(text: str) -> set[str]:
+    """What a line is about: hosts, paths, addresses, numbered items."""
+    found = (match for match in _THING.finditer(text[:400]))
+    return {match.group().lower() for match in found if not text.startswith(": line ", match.end())}
 
 
 def _last_complaints(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> int:

@@ -23,13 +23,18 @@ class Mark(IntEnum):
     NONE_BAD = 8  #: may hold a counter of bad things that stands at zero
     RECOVERS = 9  #: the line ends in what was done instead: ", rebuilding", ", using default"
     GIVES_UP = 10  #: and in this case nothing was: ", exiting", "fallback failed too"
+    CLOSING = 11  #: leaving: rolling back, closing, what was kept
+    ASIDE = 12  #: about telling, measuring or cleaning up, beside the work itself
+    FINE = 13  #: something was done or answered well
 
 
 _CODE_ENDS = "ERROR|EXCEPTION|DENIED|FAILED|FAILURE|REFUSED|EXCEEDED|EXHAUSTED|INVALID|EXPIRED|NOT_FOUND"
 _INSTEAD = (
     r"re-?(build|creat|generat|comput|download|fetch|load|read|start|connect|initiali[sz]|index|queu|submit"
-    r"|schedul|mak|open|set|sum|us)(ing|ed)?|retry(ing)?|us(ing|ed?) (the |a |an |its |our )?(\w+ )?(default"
-    r"|cached?|previous|last|local|built-?in|fallback|stale|slower|old|embedded|bundled|copy|replica|secondary)"
+    r"|schedul|mak|open|set|sum|us)(ing|ed)?|retry(ing)?|us(es?|ing|ed) (the |a |an |its "
+    r"|our )?(\w+ )?(default"
+    r"|cached?|previous|last|local|built-?in|fallback|stale|slower|old|embedded|bundled|copy|replica"
+    r"|secondary)"
     r"|skip(ping|ped)?|ignor(ing|ed?)|continu(ing|ed?)|proceed(ing|ed)?|carry(ing)? on|moving on|going on"
     r"|fall(ing|s)? back|fell back|fallback|default(ing|s|ed)? to|assum(ing|ed)|tolerat(ing|ed)"
     r"|disabl(ing|ed)"
@@ -63,7 +68,11 @@ _TRAITS = {
         r"(?i)\b(succeeded|success(ful|fully)?|recovered|reconnected|re-?established|connected|resumed"
         r"|completed|healthy again|back online|acquired|restored)\b|\bHTTP/\d\.\d\"? 2\d\d|\bok$"
     ),
-    Mark.NOT_SUCCESS: r"(?i)\b(not|un|dis|never|without|0)[ -]?(success|connect|complet|recover|acquir)",
+    Mark.NOT_SUCCESS: (
+        r"(?i)\b(not|un|dis|never|without|0)[ -]?(success|connect|complet|recover|acquir)"
+        r"|success\w* (stopp|clos|shut|delet|remov|terminat|disconnect|logged out|clean|unmount"
+        r"|releas|abort|cancel)"
+    ),
     Mark.END: (
         r"Task failed with exception|Marking task as (FAILED|UP_FOR_RETRY)"
         r"|Command exited with return code [1-9-]|returned a non-zero exit code"
@@ -103,12 +112,35 @@ _TRAITS = {
         r"|(?i)(usage|used|at|is)[: ]+[1-8]?\d(\.\d+)? ?%|\b[1-8]?\d(\.\d+)? ?% (of|used|full)"
     ),
     Mark.RECOVERS: r"(?i)(, |; | --? |[\x{2013}\x{2014}] |\(|\. |: |\band |, so )"
-    r"(will |now |then |we are |we )?(" + _INSTEAD + r")\b",
+    r"(will |now |then |we are |we )?(" + _INSTEAD + r")\b|[,;] (now |then )?using [^\n]{1,50}",
     Mark.GIVES_UP: (
         r"(?i)\b(exiting|abort(ing|ed)|giv(ing|es?|en) up|gave up|quitting|bailing out|terminating"
         r"|no (more )?retr"
         r"|(fallback|retry|retries|restart|reconnect\w*) (also |too )?(failed|exhausted|exceeded)|failed too"
         r"|(after|exhausted) (all |\d+ )?(retries|attempts)|fatal:|not (retrying|continuing|ignoring))"
+    ),
+    Mark.CLOSING: (
+        r"(?i)^\W*(\w+\W+){0,3}?(roll(ing|ed) back|rollback|clos(ing|ed)|clean(ing)?[ -]?up|cleaned"
+        r"|shutting down"
+        r"|shutdown|releas(ing|ed)|disconnect(ing|ed)|stopp(ing|ed)|exiting|bye|leaving|kept|keeping|elapsed"
+        r"|finished (in|after)|took \d|invoking stop|temp(orary)? (files?|dir\w*|tables?) (kept"
+        r"|removed|deleted|dropped))\b"
+        r"|(?i)\b(shutdown hook|shutting down|asking each|stopped[.!]?$|deleting directory"
+        r"|memory ?store cleared)"
+    ),
+    Mark.ASIDE: (
+        r"(?i)\b(clean(ing|ed)?[ -]?up|notif(y|ying|ied|ication|ier)|telemetry|metrics?|tracing|statsd|otel"
+        r"|opentelemetry|sentry|analytics|heartbeat push|pushgateway|lineage|on_failure_callback|callback"
+        r"|(send|sending|sent|post|posting|deliver) (the |an? )?(mail|e-?mail|alert|notice"
+        r"|message to slack|slack"
+        r"|report mail|status)|(remove|delete|unlink|clean) (the )?(temp\w*|tmp|scratch|work ?dir|lock ?file)"
+        r"|releas(e|ing) (the )?lock|rm: cannot remove|rmdir: )\b"
+    ),
+    Mark.FINE: (
+        r"(?i)(?:^|[^`'\w])(ok|okay|done|2\d\d|ready|written|loaded|granted|fetched|passed|completed?"
+        r"|success\w*|resumed"
+        r"|succeeded|healthy|alive|recovered|reconnected|connected|available again|rows|records"
+        r"|answered|received)(?:[^`'\w]|$)"
     ),
 }
 

@@ -68,6 +68,9 @@ class AirflowGateway(Protocol):
     async def waiting_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
         """Task instances that are scheduled or queued and have not started, over all DAGs."""
 
+    async def running_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
+        """Task instances that run, over all DAGs, the longest running first."""
+
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:
         """One try's log, whole. Empty text when Airflow has none."""
 
@@ -76,6 +79,9 @@ class AirflowGateway(Protocol):
 
     async def dag(self, dag_id: str) -> DagInfo:
         """A DAG's settings and tags."""
+
+    async def dags(self, *, offset: int = 0, limit: int = 100) -> tuple[DagInfo, ...]:
+        """One page of all DAGs by id, without `latest_version`; 100 at most."""
 
     async def dag_tasks(self, dag_id: str) -> tuple[TaskInfo, ...]:
         """The DAG's tasks, with who comes after whom."""
@@ -94,6 +100,9 @@ class AirflowGateway(Protocol):
 
     async def pool(self, name: str) -> Pool:
         """A pool and how full it is."""
+
+    async def pools(self) -> tuple[Pool, ...]:
+        """All pools by name (100 at most), each with how full it is."""
 
     async def import_failures(self) -> tuple[ImportFailure, ...]:
         """DAG files that do not import."""
@@ -151,9 +160,12 @@ class AirflowGateway(Protocol):
         """Start a run under a chosen id; `Conflict` when that id exists (so asking twice starts one)."""
 
     async def backfill(
-        self, dag_id: str, *, since: datetime, until: datetime, dry_run: bool
+        self, dag_id: str, *, since: datetime, until: datetime | None, dry_run: bool
     ) -> tuple[str, ...]:
-        """Create the missing runs of an interval; returns their logical dates (ISO), none made when dry."""
+        """Create the missing runs of an interval; returns their logical dates (ISO), none made when dry.
+
+        Without `until` as far as intervals have ended by now.
+        """
 
     async def aclose(self) -> None:
         """Release connections."""

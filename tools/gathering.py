@@ -87,7 +87,11 @@ async def gather_context(airflow: AirflowGateway, task: TaskSnapshot, notes: tup
     return Context(
         tries=tuple(one for one in tries if one.try_number < task.try_number),
         history=past,
-        siblings=tuple(Sibling(task=one.task, ended=one.end) for one in failures if one.task != ref),
+        siblings=tuple(
+            Sibling(task=one.task, ended=one.end, hostname=one.hostname)
+            for one in failures
+            if one.task != ref
+        ),
         upstream=await _upstream(airflow, ref, infos),
         report=report,
         dag=dag,

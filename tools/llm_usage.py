@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  #: it declined to answer
     UNUSABLE = "unusable"  #: broken, off the schema, or citing lines that were not shown
     FAILED = "failed"  #: no answer: an error of the endpoint, or too slow
+    ANSWERED = "answered"  #: a person's words in the chat
     OVER_LIMIT = "over_limit"  #: a cap on calls, tokens or money was reached first
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from graph.domain import DiagnosedBy, Diagnosis, DomainType, ModelCost, RootCause
+from graph.domain import DiagnosedBy, Diagnosis, DomainType, ModelCost, Remediation, RootCause, RuledOut
 from tools.diagnosis import Case, Diagnostician
 from tools.llm import ModelDiagnostician
 
@@ -17,16 +17,22 @@ class Remembered(DomainType):
     healed: int
     failed: int
     last_failed: bool  #: the newest fix of this signature did not help
+    right: int = 0  #: people who said that the cause was right
+    wrong: int = 0  #: and who said it was not
+    corrected: RootCause | None = None  #: what the newest of them said it was instead
+    corrected_by: str = ""
 
     @property
     def good(self) -> bool:
-        """Trusted: it healed more often than not, and the last time too."""
-        return self.healed > self.failed and not self.last_failed
+        """Trusted: it healed, more often right than wrong, and the last time too."""
+        helped, failed = self.healed + self.right, self.failed + self.wrong
+        return self.healed > 0 and helped > failed and not self.last_failed and self.corrected is None
 
     @property
     def confidence(self) -> float:
-        """Laplace's rule of succession over the record."""
-        return (self.healed + 1) / (self.healed + self.failed + 2)
+        """Laplace's rule of succession over the record; people's words count like outcomes."""
+        helped = self.healed + self.right
+        return (helped + 1) / (helped + self.failed + self.wrong + 2)
 
 
 class Memory(Protocol):
@@ -54,6 +60,8 @@ class Remembering:
         # A person's words are newer than any memory.
         if known.signature and not case.context.notes:
             remembered = await self._memory.recall(known.signature)
+            if remembered is not None and remembered.corrected is not None:
+                return corrected(known, remembered, remembered.corrected)
             if remembered is not None and remembered.good:
                 return recalled(known, remembered)
         if self._model is None:
@@ -62,6 +70,35 @@ class Remembering:
         if use is None:
             return answer
         return answer.model_copy(update={"cost": ModelCost.model_validate(use.model_dump(mode="json"))})
+
+
+CORRECTED = 0.75  # how sure one person's correction makes us the next time
+
+
+def corrected(known: Diagnosis, remembered: Remembered, cause: RootCause) -> Diagnosis:
+    """The present evidence under the cause that a person named.
+
+    What follows from the new cause is not known here, so a person is asked: a correction takes away trust in
+    a fix, it never starts one.
+    """
+    words = f"{remembered.corrected_by} said of incident {remembered.incident_id}'s kind: {cause.value}"
+    if cause is known.root_cause:
+        update = {"confidence": max(known.confidence, CORRECTED), "summary": f"{known.summary} ({words})"}
+        return known.model_copy(update=update)
+    then = remembered.diagnosis
+    same = then.root_cause is cause
+    return known.model_copy(
+        update={
+            "root_cause": cause,
+            "transient": False,
+            "remediation": then.remediation if same else Remediation.ESCALATE,
+            "alternatives": then.alternatives if same else (),
+            "confidence": CORRECTED,
+            "summary": f"{words}; the log alone reads as {known.root_cause.value}",
+            "ruled_out": (*known.ruled_out, RuledOut(root_cause=known.root_cause, why=words)),
+            "by": DiagnosedBy.PERSON,
+        }
+    )
 
 
 def recalled(known: Diagnosis, remembered: Remembered) -> Diagnosis:

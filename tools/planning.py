@@ -25,6 +25,7 @@ from tools import contracts
 from tools.actions.settings import SECRET_NAME, text_diff
 from tools.checklists import checklist
 from tools.contracts import Edit, EditKind
+from tools.missed import fill
 from tools.situation import Situation
 
 RETRIES = 3  # plans of one incident that only wait and run again
@@ -120,14 +121,18 @@ def _retry(diagnosis: Diagnosis, situation: Situation) -> Proposal:
         return Proposal(open=(f"{attempts} attempts did not help, so another retry is not proposed",))
     seconds = wait_before(diagnosis, situation)
     if seconds > LONGEST_WAIT:
-        told = f"the remote side asked for {diagnosis.facts.retry_after:g} s, which is more than a day"
+        told = f"the wait would be {seconds:g} s, which is more than a day"
         return Proposal(open=(told,))
     return Proposal(plans=(_retry_plan(situation, seconds, f"run it again, as {cause} passes by itself"),))
 
 
 def wait_before(diagnosis: Diagnosis, situation: Situation) -> float:
-    """Seconds before the retry: doubled by each attempt, never less than the remote side asked for."""
-    first = FIRST_WAIT.get(diagnosis.root_cause, OTHER_WAIT)
+    """Seconds before the retry: doubled by each attempt, never less than the remote side asked for.
+
+    What knowledge says of the very error comes before what the cause usually needs.
+    """
+    hint = diagnosis.facts.wait
+    first = hint if hint is not None and hint >= 0 else FIRST_WAIT.get(diagnosis.root_cause, OTHER_WAIT)
     if first == 0 and situation.attempts:
         first = SECOND_WAIT / 2
     seconds = first * 2.0**situation.attempts
@@ -300,6 +305,9 @@ def _absent_variable(situation: Situation) -> list[FixPlan]:
 
 
 def _rerun_upstream(diagnosis: Diagnosis, situation: Situation) -> Proposal:
+    if situation.gap is not None:
+        made, why_not = fill(situation.gap)
+        return Proposal(plans=(made,) if made else (), open=(why_not,) if why_not else ())
     if situation.attempts or situation.made_nothing:
         return Proposal()
     return Proposal(plans=(*_from_producer(situation), *_from_this_run(situation)))
@@ -353,7 +361,7 @@ def _skip(diagnosis: Diagnosis, situation: Situation) -> list[FixPlan]:
     """Only a task whose DAG says that it may be left out, and only when it will not come by itself."""
     ref = situation.task.task
     allowed = {SKIP_TAG, f"{SKIP_TAG}={ref.task_id}"} & set(situation.dag.tags)
-    if not allowed or (diagnosis.transient and situation.attempts == 0):
+    if not allowed or situation.gap is not None or (diagnosis.transient and situation.attempts == 0):
         return []
     target: dict[str, JsonValue] = dict(ref.model_dump())
     mark = Action(name="mark_task", target=target, args={"state": "skipped"})

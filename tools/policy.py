@@ -34,6 +34,7 @@ SAFE, UNSAFE = "airmedic:rerun-safe", "airmedic:rerun-unsafe"
 STRICTNESS = {Verdict.AUTO: 0, Verdict.ASK: 1, Verdict.NEVER: 2}
 # These leave the world as it is: a plan of nothing else repeats the failure unchanged.
 CHANGE_NOTHING = frozenset({"wait", "clear_task", "add_note", "notify"})
+SWITCHES = frozenset({"pause_dag", "unpause_dag"})  # what a person may wish for without any cause
 ON_THE_TASK = frozenset({"clear_task", "mark_task", "add_note"})
 
 
@@ -232,6 +233,10 @@ def _unchanged_retry(case: _Case) -> Iterator[Ruling]:
         return
     told = "running it again unchanged does not help a cause that is not transient"
     name = "unchanged retry"
+    if plan.requested_by:
+        reason = "the cause does not pass by itself: approve once what caused it is mended"
+        yield Ruling(verdict=Verdict.ASK, name=name, reason=reason)
+        return
     if plan.remediation is Remediation.RENEW_CREDENTIALS:
         yield Ruling(verdict=Verdict.ASK, name=name, reason="a person renews the credentials first")
     elif diagnosis.root_cause is RootCause.EXTERNAL_JOB_FAILED:
@@ -260,7 +265,8 @@ def _declared_safe(one: Rerun, policy: Policy) -> bool:
 
 def _doubt(case: _Case) -> Iterator[Ruling]:
     diagnosis, least = case.question.diagnosis, case.policy.ask_below_confidence
-    if diagnosis.root_cause is RootCause.UNKNOWN:
+    wished = bool(case.question.plan.requested_by) and case.names <= SWITCHES
+    if diagnosis.root_cause is RootCause.UNKNOWN and not wished:
         yield Ruling(verdict=Verdict.ASK, name="unknown cause", reason="the cause is not known")
     if diagnosis.confidence < least:
         reason = f"confidence {diagnosis.confidence:.2f} is below {least:g}"

@@ -48,7 +48,7 @@ def load_policy(path: Path | None, *, catalogue: ActionCatalogue | None = None) 
 def parse_policy(text: str, name: str, *, catalogue: ActionCatalogue | None = None) -> Policy:
     """The policy in this text."""
     try:
-        found = yaml.load(text, Loader=_OnceOnly)
+        found = yaml.load(text, Loader=OnceOnlyLoader)
     except yaml.YAMLError as exc:
         raise PolicyInvalid(f"{name}: not YAML: {_one_line(exc)}") from exc
     if not isinstance(found, dict):
@@ -61,7 +61,7 @@ def parse_policy(text: str, name: str, *, catalogue: ActionCatalogue | None = No
     return policy
 
 
-class _OnceOnly(yaml.SafeLoader):
+class OnceOnlyLoader(yaml.SafeLoader):
     """YAML lets a later key replace an earlier one in silence; in a policy that is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -18,7 +18,7 @@ from tools.redaction_blocks import INLINE_KEY, OPENS_NEXT, TWO_LINES, redact_blo
 from tools.redaction_encoded import encoded_rule
 from tools.redaction_pairs import FLAGS, KEY_KINDS, PAIRS, hidden_text, key_kind
 from tools.redaction_personal import EMAIL, PERSONAL
-from tools.redaction_phrases import PHRASES, URLS
+from tools.redaction_phrases import PHRASES, POSITIONS, URLS
 from tools.redaction_rules import Family, Rule, compiled, line_end
 from tools.redaction_tokens import ODD_TOKENS, TOKENS
 
@@ -42,6 +42,7 @@ def kinds() -> tuple[str, ...]:
         *ODD_TOKENS,
         *URLS,
         *PHRASES,
+        *POSITIONS,
         *PERSONAL,
         EMAIL,
         *TWO_LINES,
@@ -120,6 +121,7 @@ _PLAIN = (
     Family(*ODD_TOKENS),
     Family(*URLS),
     Family(INLINE_KEY, *PHRASES),
+    Family(*POSITIONS),
     Family(*TWO_LINES),
     Family(*PERSONAL),
     Family(PAIRS, FLAGS),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
+from dataclasses import replace
 
 from tools.redaction_rules import Rule, phrase
 
@@ -50,6 +52,11 @@ def _user_and_password(secret: bytes) -> bool:
         return False
 
 
+def _generated(secret: bytes) -> bool:
+    """A long value of letters and digits; the name of a file or of a table is none."""
+    return len(secret) >= 16 and _random(secret)
+
+
 URLS: tuple[Rule, ...] = (
     phrase(
         "password", rb"(?i)\b[a-z][a-z0-9+._-]*:(?://|%2F%2F)[^\s:/@\"'<>]*:([^\s/\"'<>?#]+)@", fits=_no_port
@@ -60,6 +67,51 @@ URLS: tuple[Rule, ...] = (
     phrase(
         "password",
         rb"(?i)\b(?:sqlplus|expdp|impdp|sqlldr|rman|cx_oracle|oracledb)\b[^\n]*?[\s\"'=]\w+/([^@\s\"'/]+)@",
+    ),
+)
+
+
+def _placed(kind: str, source: bytes, *, fits: Callable[[bytes], bool] | None = None) -> Rule:
+    """A phrase of which no part alone is telling, such as a path with an `@` in it."""
+    return replace(phrase(kind, source, fits=fits), trigger=source)
+
+
+# `scott/tiger@ORCL` away from its programs, and secrets that stand in a place, not beside a name
+POSITIONS: tuple[Rule, ...] = (
+    _placed(
+        "password",
+        rb"(?i)\b(?:oracle|ora-\d+|tns-\d+|sql\*net|logon|userid|oci)\b"
+        rb"[^\n@]{0,40}?[\s\"'=:\x28]\w+/([^@\s\"'/]+)@(?://)?[A-Za-z]",
+    ),
+    _placed(
+        "password",
+        rb"(?i)\b(?:connect(?:ed|ing|ion)?|dsn|user|login|log on as|credentials?)\b"
+        rb"[^\n@]{0,40}?[\s\"'=:\x28]\w+/([^@\s\"'/]+)@(?://)?[A-Za-z]",
+        fits=_odd,
+    ),
+    _placed("password", rb"(?:^|[\s\"'=\x28])[A-Za-z][\w$]*/([^@\s\"'/]+)@(?://)?[A-Za-z_]", fits=_random),
+    _placed(
+        "password",
+        rb"(?i)\bargs[\"']?[ \t]*[:=][ \t]*[\[\x28][^\n]{0,200}?[\"'],[ \t]*b?[\"']([^\"'\n]+)[\"']",
+        fits=_random,
+    ),
+    _placed(
+        "password",
+        rb"(?i)\bargs[\"']?[ \t]*[:=][ \t]*[\[\x28][ \t]*b?[\"']"
+        rb"(?:\w*user\w*|u|svc\w*|admin\w*|root|etl\w*|login\w*|sa|scott|system)"
+        rb"[\"'],[ \t]*b?[\"']([^\"'\n]+)[\"']",
+        fits=_odd,
+    ),
+    _placed(
+        "password",
+        rb"(?i)\b(?:login|connect|logon|authenticate|basic_?auth|digest_?auth|set_?password|plain)\x28[ \t]*"
+        rb"(?:b?[\"'][^\"'\n]*[\"'][ \t]*,[ \t]*){1,3}b?[\"']([^\"'\n]+)[\"'][ \t]*[,\x29]",
+        fits=_random,
+    ),
+    _placed(
+        "api-key",
+        rb"(?i)\b(?:with|using|by|the|this|via) key[ \t:=]+[\"']?([A-Za-z0-9_+=-]{16,})",
+        fits=_generated,
     ),
 )
 

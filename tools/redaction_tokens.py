@@ -30,6 +30,8 @@ TOKEN_KINDS: dict[str, bytes] = {
     "cloudflare-ca-key": rb"\bv1\.0-[a-f0-9]{24}-[a-f0-9]{146}",
     "heroku-key": rb"\bHRKU-[A-Za-z0-9_-]{32,}",
     "flyio-token": rb"\b(?:fo1_[\w-]{43}|fm[12][ar]?_[A-Za-z0-9+/]{60,}={0,3})",
+    # our own
+    "airmedic-token": rb"\bairm_[0-9A-Za-z]{30,}",
     # code hosting, packages, builds
     "github-token": rb"\b(?:gh[opsur]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{22,255})",
     "gitlab-token": rb"\bgl(?:pat|ptt|dt|rt|cbt|soat|ft|imt|agent|oas)-[A-Za-z0-9_.-]{16,}",

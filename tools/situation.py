@@ -25,6 +25,7 @@ from graph.errors import AirflowRefused, NotFound
 from tools import contracts
 from tools.diagnosis import UpstreamTask
 from tools.gateway import AirflowGateway
+from tools.missed import Gap
 from tools.reports import read_report
 
 PRODUCER_TAG = "airmedic:upstream="  # names the DAG that makes this DAG's input
@@ -65,6 +66,7 @@ class Situation(DomainType):
     moved: Moved | None = None
     absent_variable: str | None = None  #: named by the DAG's own source, and not there
     absent_connection: str | None = None
+    gap: Gap | None = None  #: the runs that were never made, when the incident is about them
     failed_in_a_row: int = 0  #: runs in which this task failed, this one included
 
     @property

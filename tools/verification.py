@@ -98,7 +98,7 @@ def judge(world: World, *, try_before: int, changed_settings: bool, marked: str 
         checks.append(Check(name="batch", ok=False, detail=words))
         return Verification(outcome=Outcome.NOT_HEALED, checks=tuple(checks))
     checks.append(_downstream_check(world.downstream))
-    data = [check for name in sorted(world.reports) for check in _data_checks(name, world)]
+    data = [check for name in sorted(world.reports) for check in data_checks(name, world)]
     checks += data
     if not checks[1].ok:
         # What we changed may have broken the next task; a plain re-run cannot have.
@@ -130,7 +130,8 @@ def _downstream_check(downstream: Sequence[TaskSnapshot]) -> Check:
     return Check(name="downstream", ok=not held, detail=detail)
 
 
-def _data_checks(name: str, world: World) -> list[Check]:
+def data_checks(name: str, world: World) -> list[Check]:
+    """What one task's report says of its rows, its contract and what was set aside."""
     report = world.reports[name]
     checks = []
     if report.satisfied is not None:

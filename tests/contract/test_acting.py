@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -282,3 +283,14 @@ async def test_a_dag_without_intervals_is_not_backfilled(gateway: AirflowGateway
     now = datetime(2026, 2, 1, tzinfo=UTC)
     with pytest.raises(InvalidRequest):
         await gateway.backfill("contract_chain", since=now, until=now, dry_run=True)
+
+
+async def test_a_backfill_without_an_end_reaches_up_to_now(gateway: AirflowGateway) -> None:
+    missing = await gateway.backfill(
+        "contract_daily", since=datetime(2026, 5, 1, tzinfo=UTC), until=None, dry_run=True
+    )
+
+    dates = [datetime.fromisoformat(date) for date in missing]
+    assert dates[0] == datetime(2026, 5, 1, tzinfo=UTC)
+    assert len(dates) >= 31
+    assert {later - earlier for earlier, later in pairwise(dates)} == {timedelta(days=1)}

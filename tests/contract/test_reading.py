@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from graph.domain import TaskRef
 from graph.errors import NotFound
-from tests.contract.worlds import OPERATOR, World
+from tests.contract.worlds import OPERATOR, TAGS, World
 from tools.gateway import AirflowGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -196,3 +197,39 @@ async def test_what_does_not_exist_is_not_found(
 ) -> None:
     with pytest.raises(NotFound):
         await ask(gateway, failed_run)
+
+
+async def test_dags_come_in_pages_by_id(gateway: AirflowGateway, failed_run: str) -> None:
+    every = await gateway.dags()
+    first, second = await gateway.dags(limit=1), await gateway.dags(offset=1, limit=1)
+
+    assert [one.dag_id for one in (*first, *second)] == [one.dag_id for one in every[:2]]
+    daily = next(one for one in every if one.dag_id == "contract_daily")
+    chained = next(one for one in every if one.dag_id == "contract_chain")
+    assert (daily.periodic, daily.is_paused) == (True, True)
+    assert (chained.periodic, chained.is_paused, chained.next_run) == (False, False, None)
+    assert set(chained.tags) == set(TAGS)
+
+
+async def test_running_tasks_are_those_that_run(world: World) -> None:
+    run_id = f"running__{uuid4().hex[:8]}"
+    slow = TaskRef(dag_id="contract_slow", run_id=run_id, task_id="sleep")
+    await world.gateway.trigger("contract_slow", run_id=run_id)
+    await world.running(slow)
+
+    found = await world.gateway.running_tasks()
+    mine = next(one for one in found if one.task == slow)
+    await world.gateway.mark_task(slow, "failed")
+
+    assert (mine.state, mine.end) == ("running", None)
+    assert mine.start is not None
+    assert {one.state for one in found} == {"running"}
+
+
+async def test_pools_tell_how_full_they_are(world: World) -> None:
+    await world.put_pool(f"pool_{uuid4().hex[:6]}", 3)
+    pools = {one.name: one for one in await world.gateway.pools()}
+
+    assert list(pools) == sorted(pools)
+    assert pools["default_pool"].slots == 128
+    assert any(one.slots == 3 and (one.occupied, one.scheduled) == (0, 0) for one in pools.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from evals.faults.sandbox import Sandbox
 from graph.domain import RunSnapshot, TaskRef
-from tools.airflow_memory import MemoryAirflow, TaskSpec, Try
+from tools.airflow_memory import MemoryAirflow, TaskSpec, Ticking, Try
 from tools.airflow_rest import open_airflow
 from tools.gateway import AirflowGateway
 
@@ -53,7 +53,7 @@ class MemoryWorld:
     """The twin."""
 
     def __init__(self) -> None:
-        self.airflow = MemoryAirflow()
+        self.airflow = MemoryAirflow(clock=Ticking(datetime(2026, 6, 1, tzinfo=UTC)))
         self.gateway: AirflowGateway = self.airflow
         _describe(self.airflow)
 
@@ -100,6 +100,7 @@ def _describe(airflow: MemoryAirflow) -> None:
     airflow.add_dag("contract_retries", [TaskSpec("broken", [Try("failed")], retries=1, operator=OPERATOR)])
     airflow.add_dag("contract_mapped", [TaskSpec("part", part, map_indexes=(0, 1, 2, 3), operator=OPERATOR)])
     airflow.add_dag("contract_slow", [TaskSpec("sleep", [Try("running")], operator=OPERATOR)])
+    airflow.add_dag("contract_pace", [TaskSpec("work", operator=OPERATOR)], tags=TAGS)
     daily = [TaskSpec("note", operator=OPERATOR)]
     airflow.add_dag("contract_daily", daily, paused=True, schedule=timedelta(days=1))
 

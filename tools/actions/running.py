@@ -150,7 +150,16 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
         rows = await self._rows(airflow, self.read(action)[0])
         if bad := [str(one.task) for one in rows if one.state in {"failed", "upstream_failed"}]:
             raise Conflict(f"failed again: {listed(bad)}")
-        return all(one.state not in RUNNING_STATES for one in rows)
+        if any(one.state in RUNNING_STATES for one in rows):
+            return False
+        return await self._run_at_rest(airflow, self.read(action)[0])
+
+    async def _run_at_rest(self, airflow: AirflowGateway, target: TasksOfRun) -> bool:
+        """A clear that comes while the scheduler ends the run is lost: the run has ended, or goes on."""
+        run = await airflow.run(target.dag_id, target.run_id)
+        if run.state not in RUNNING_STATES:
+            return True
+        return any(not one.final for one in await airflow.run_tasks(target.dag_id, target.run_id))
 
     async def _rows(self, airflow: AirflowGateway, target: TasksOfRun) -> Sequence[TaskSnapshot]:
         """One request for all of them, however many map indexes there are."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
-from pydantic import AwareDatetime, Field, JsonValue
+from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from graph.domain import RUNNING_STATES, Action, ActionClass, BlastRadius, digest
-from graph.errors import Conflict, NotFound
+from graph.errors import ActionRefused, Conflict, NotFound
 from tools.actions.kind import ActionKind, Confirmation, Found, NoArgs, Parameters, Preview, listed
 from tools.gateway import AirflowGateway
+
+GROWTH = 20  # runs by which an open gap may grow between question and answer, beyond twice what was shown
 
 
 class TriggerTarget(Parameters):
@@ -76,16 +78,27 @@ class TriggerDag(ActionKind[TriggerTarget, TriggerArgs]):
 
 
 class BackfillTarget(Parameters):
-    """The gap in a DAG's runs."""
+    """The gap in a DAG's runs: up to `until`, or still open and growing until the moment it is filled."""
 
     dag_id: str = Field(min_length=1)
     since: AwareDatetime
-    until: AwareDatetime
+    until: AwareDatetime | None = None
+    shown: tuple[AwareDatetime, ...] = ()  #: the intervals that were missing when the plan was made
+
+    @model_validator(mode="after")
+    def _bounded(self) -> BackfillTarget:
+        if self.until is None and not self.shown:
+            raise ValueError("an open gap names the intervals that were shown")
+        return self
+
+    def holds(self, date: datetime | None) -> bool:
+        """Whether the run of this logical date belongs to the gap."""
+        return date is not None and self.since <= date and (self.until is None or date <= self.until)
 
     @property
-    def interval(self) -> tuple[datetime, datetime]:
-        """Both ends."""
-        return self.since, self.until
+    def most(self) -> int:
+        """How many runs an open gap may have become by the time it is filled."""
+        return 2 * len(self.shown) + GROWTH
 
 
 class Backfill(ActionKind[BackfillTarget, NoArgs]):
@@ -99,9 +112,8 @@ class Backfill(ActionKind[BackfillTarget, NoArgs]):
 
     def describe(self, action: Action) -> str:
         target, _ = self.read(action)
-        return (
-            f"backfill {target.dag_id!r} from {target.since:%Y-%m-%d %H:%M} to {target.until:%Y-%m-%d %H:%M}"
-        )
+        end = f"to {target.until:%Y-%m-%d %H:%M}" if target.until else "up to the moment it is filled"
+        return f"backfill {target.dag_id!r} from {target.since:%Y-%m-%d %H:%M} {end}"
 
     async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
         missing = await self._missing(airflow, action)
@@ -111,29 +123,34 @@ class Backfill(ActionKind[BackfillTarget, NoArgs]):
         return Preview(words=(words,), radius=radius)
 
     async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
+        target, _ = self.read(action)
+        if target.until is None:
+            # It grows while one looks: what was shown is what the read-back asks for.
+            return [one.isoformat() for one in target.shown]
         return list(await self._missing(airflow, action))
 
     async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
         target, _ = self.read(action)
+        if target.until is None and (now := len(await self._missing(airflow, action))) > target.most:
+            raise ActionRefused(f"backfill: {now} runs are missing by now and {len(target.shown)} were shown")
         await airflow.backfill(target.dag_id, since=target.since, until=target.until, dry_run=False)
 
     async def confirm(
         self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
     ) -> Confirmation:
-        missing = await self._missing(airflow, action)
-        wanted = before if isinstance(before, list) else []
-        left = [date for date in wanted if date in missing]
+        missing = {datetime.fromisoformat(one) for one in await self._missing(airflow, action)}
+        wanted = [one for one in before if isinstance(one, str)] if isinstance(before, list) else []
+        left = [date for date in wanted if datetime.fromisoformat(date) in missing]
         if wanted and left == wanted:
             return Confirmation(found=Found.NOT_DONE, why="the runs are still missing")
         return Confirmation(found=Found.DONE, after=[date for date in wanted if date not in left])
 
     async def finished(self, airflow: AirflowGateway, action: Action, *, key: str) -> bool:
         target, _ = self.read(action)
+        if (await airflow.dag(target.dag_id)).is_paused:
+            return True  # its runs begin when the plan's next action unpauses it
         runs = await airflow.recent_runs(target.dag_id, limit=100)
-        inside = [
-            run for run in runs if run.logical_date and target.since <= run.logical_date <= target.until
-        ]
-        return all(run.state not in RUNNING_STATES for run in inside)
+        return all(run.state not in RUNNING_STATES for run in runs if target.holds(run.logical_date))
 
     async def _missing(self, airflow: AirflowGateway, action: Action) -> tuple[str, ...]:
         target, _ = self.read(action)

@@ -12,6 +12,7 @@ from graph.domain import (
     DiagnosedBy,
     Diagnosis,
     EvidenceLine,
+    Facts,
     Remediation,
     RootCause,
     RuledOut,
@@ -19,10 +20,10 @@ from graph.domain import (
 from tools import evidence as reading
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
-from tools.knowledge import entries, facts, refine
+from tools.knowledge import context, course, entries, facts, refine
 from tools.knowledge.confidence import Calibration
 from tools.knowledge.entries import Entry, Knowledge
-from tools.knowledge.lexicon import Lexicon
+from tools.knowledge.lexicon import OF_CLASS, Lexicon
 from tools.knowledge.ranking import Candidate, Hit, rank
 from tools.knowledge.scanner import Scanner
 from tools.signature import signature
@@ -37,6 +38,8 @@ DOUBTED = 0.8
 WORTH_MATCHING = 0.16  #: least weight of a piece that can still support an answer
 WORTH_READING = 0.45  #: least weight of a piece whose words are read
 MOST_READ = 120  # pieces
+#: causes whose remote side may name the time to wait
+_ASK_FOR_TIME = frozenset({RootCause.RATE_LIMITED, RootCause.UPSTREAM_UNAVAILABLE})
 PLAIN = 0.6  #: least weight of an identifier in a line that names no level
 
 
@@ -46,24 +49,26 @@ _CLASSED = re.compile(r"\b(?:\w+\.)+[A-Z]\w*(?:Exception|Error): ")  #: an excep
 class KnowledgeBase:
     """General knowledge of the software pipelines run on, as data. Pure, quick, never raises on a bad log."""
 
-    def __init__(self, knowledge: Knowledge, calibration: Calibration) -> None:
+    def __init__(self, knowledge: Knowledge, lexicon: Lexicon, calibration: Calibration) -> None:
         self._knowledge = knowledge
         self._calibration = calibration
         self._scanner = Scanner(knowledge.patterns)
-        self._lexicon = Lexicon.load(knowledge.causes)
+        self._lexicon = lexicon
 
     @classmethod
     def load(cls, extra_folder: Path | None = None) -> KnowledgeBase:
-        """The shipped knowledge and, after it, a folder of the user's own files."""
-        return cls(entries.load(extra_folder), Calibration.load())
+        """The shipped knowledge and, on top of it, a folder of the user's own files."""
+        knowledge = entries.load(extra_folder)
+        return cls(knowledge, Lexicon.load(knowledge.causes, extra_folder), Calibration.load())
 
     def diagnose(self, case: Case) -> Diagnosis:
         """Name the cause; `unknown` when the evidence does not say."""
         evidence = reading.read(case.log)
         extra = reading.read_import_failure(case.context.import_failure)
         candidates = rank(self.hits([*evidence.pieces, *extra]))
-        candidates = refine.apply(case, evidence, candidates, self._knowledge)
-        return self._answer(case, evidence, candidates)
+        candidates = refine.apply(case, evidence, candidates)
+        candidates, told = context.apply(case, evidence, candidates)
+        return self._answer(case, evidence, candidates, told.lines)
 
     def hits(self, pieces: Iterable[Piece]) -> list[Hit]:
         """Every entry found in every piece, all patterns in one pass over each; then what the words say."""
@@ -114,20 +119,17 @@ class KnowledgeBase:
             start = match.end()
         return set(self._scanner.matches(piece.text[start:][:PIECE_CHARS])) if start else set(matches)
 
-    def _answer(self, case: Case, evidence: Evidence, candidates: list[Candidate]) -> Diagnosis:
+    def _answer(
+        self, case: Case, evidence: Evidence, candidates: list[Candidate], told: list[str]
+    ) -> Diagnosis:
         top = candidates[0] if candidates else None
         confidence = self._calibration.confidence(candidates)
         if top is None or (not top.hits and not top.why) or confidence < self._calibration.answer_from:
-            return self._unknown(case, evidence, candidates, confidence)
+            return self._unknown(case, evidence, candidates, confidence, told)
         lead = self._lead(top)
-        transient, remediation = refine.transience(case, evidence, top, lead)
+        transient, remediation = refine.transience(case, top, lead, told)
         shown = self._shown(evidence, top)
-        decisive = [h.piece.text for h in top.hits[:3]]
-        found = facts.collect(decisive, (p.text for p in evidence.pieces[-400:]))
-        found = refine.add_facts(found, case, top)
-        if found.retry_after is None and transient and top.cause is RootCause.RATE_LIMITED:
-            everything = facts.collect((p.text for p in evidence.pieces[-200:]), ())
-            found = found.model_copy(update={"retry_after": everything.retry_after})
+        found = self._facts(case, evidence, top, lead, told if transient else [])
         error = shown[0].text if shown else top.why
         return Diagnosis(
             root_cause=top.cause,
@@ -135,14 +137,29 @@ class KnowledgeBase:
             confidence=confidence,
             remediation=remediation,
             evidence=tuple(shown),
-            summary=_summary(lead.says, error, top.why),
+            summary=_summary(lead.says, error, top.why or (told[-1] if told else "")),
             ruled_out=_ruled_out(top, candidates[1:]),
             alternatives=_alternatives(lead, remediation),
             by=DiagnosedBy.KNOWLEDGE,
             location=_location(evidence),
             facts=found,
             signature=signature(top.cause, _error_text(evidence, top), case.task.task if case.task else None),
+            context=tuple(told),
         )
+
+    def _facts(self, case: Case, evidence: Evidence, top: Candidate, lead: Entry, told: list[str]) -> Facts:
+        """What a fix can use; a wait also from the entry that speaks, and from tries that were no use."""
+        decisive = [h.piece.text for h in top.hits[:3]]
+        found = facts.collect(decisive, (p.text for p in evidence.pieces[-400:]))
+        found = refine.add_facts(found, case, top)
+        changes: dict[str, float | None] = {"wait": lead.wait}
+        if found.retry_after is None and top.cause in _ASK_FOR_TIME:
+            everything = facts.collect((p.text for p in evidence.pieces[-200:]), ())
+            changes["retry_after"] = everything.retry_after
+        if lead.transient and (longer := course.every_try(case)) is not None:
+            changes["wait"] = max(longer[0], lead.wait or 0)
+            told.append(longer[1])
+        return found.model_copy(update=changes)
 
     def _lead(self, top: Candidate) -> Entry:
         """The entry that speaks for the answer; context alone answers with the cause's defaults."""
@@ -151,7 +168,12 @@ class KnowledgeBase:
         return refine.default_entry(top.cause, self._knowledge)
 
     def _unknown(
-        self, case: Case, evidence: Evidence, candidates: list[Candidate], confidence: float
+        self,
+        case: Case,
+        evidence: Evidence,
+        candidates: list[Candidate],
+        confidence: float,
+        told: list[str],
     ) -> Diagnosis:
         hints = [h.piece.line for c in candidates[:1] for h in c.hits[:1] if h.piece.line in evidence.lines]
         numbers = dict.fromkeys([*evidence.around, *hints])
@@ -167,6 +189,7 @@ class KnowledgeBase:
             ruled_out=_ruled_out(None, candidates),
             location=_location(evidence),
             signature=signature(RootCause.UNKNOWN, error, case.task.task if case.task else None),
+            context=tuple(told),
         )
 
     def _shown(self, evidence: Evidence, top: Candidate) -> list[EvidenceLine]:
@@ -214,7 +237,7 @@ def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:
     """
     said: dict[int, set[RootCause]] = {}
     for hit in worded:
-        if hit.entry.strength >= SAID:
+        if hit.entry.strength >= SAID and not hit.entry.name.startswith(OF_CLASS):
             said.setdefault(id(hit.piece), set()).add(hit.entry.cause)
     kept = []
     for hit in known:

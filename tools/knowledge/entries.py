@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import re2
 import yaml
@@ -18,14 +18,16 @@ from graph.errors import KnowledgeInvalid
 FOLDER = Path(__file__).parent
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a knowledge file: what it does not know is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-FileT = TypeVar("FileT", bound=_Strict)
+FileT = TypeVar("FileT", bound=Strict)
 
 
-class CauseDefaults(_Strict):
+class CauseDefaults(Strict):
     """What holds for a root cause unless an entry says otherwise."""
 
     transient: bool
@@ -35,7 +37,7 @@ class CauseDefaults(_Strict):
     says: str
 
 
-class EntryFile(_Strict):
+class EntryFile(Strict):
     """One entry as written."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -45,22 +47,40 @@ class EntryFile(_Strict):
     unless: tuple[str, ...] = ()
     transient: bool | None = None
     remediation: Remediation | None = None
-    wait: float | None = None
+    wait: float | None = Field(default=None, ge=0)
     says: str | None = None
 
 
-class FamilyFile(_Strict):
+class FamilyFile(Strict):
     """One knowledge file."""
 
     family: str
-    entries: tuple[EntryFile, ...]
+    entries: tuple[EntryFile, ...] = ()
+    drop: tuple[str, ...] = ()  #: names of shipped entries (`family/id`) that do not hold here
 
 
-class DefaultsFile(_Strict):
+class DefaultsFile(Strict):
     """`_causes.yaml`."""
 
     causes: dict[RootCause, CauseDefaults]
     strengths: dict[str, float]
+
+
+class OwnDefaults(Strict):
+    """What a user's `_causes.yaml` says of one cause; the rest stays as shipped."""
+
+    transient: bool | None = None
+    remediation: Remediation | None = None
+    alternatives: tuple[Remediation, ...] | None = None
+    wait: float | None = Field(default=None, ge=0)
+    says: str | None = None
+
+
+class OwnDefaultsFile(Strict):
+    """A user's `_causes.yaml`."""
+
+    causes: dict[RootCause, OwnDefaults] = Field(default_factory=dict)
+    strengths: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +93,7 @@ class Entry:
     transient: bool
     remediation: Remediation
     alternatives: tuple[Remediation, ...]
-    wait: float | None
+    wait: float | None  #: seconds worth waiting before a retry, where that is known
     says: str
     unless: tuple[Any, ...]  #: compiled
 
@@ -89,43 +109,72 @@ class Knowledge:
 
 
 def load(extra_folder: Path | None = None) -> Knowledge:
-    """The shipped knowledge, then the user's."""
-    defaults = _read(FOLDER / "_causes.yaml", DefaultsFile)
-    missing = set(RootCause) - set(defaults.causes)
-    if missing:
-        raise KnowledgeInvalid(f"_causes.yaml: no defaults for {sorted(missing)!r}")
+    """The shipped knowledge with the user's on top: of two entries of one name the user's counts."""
+    if extra_folder is not None and not extra_folder.is_dir():
+        raise KnowledgeInvalid(f"knowledge folder {str(extra_folder)!r} does not exist")
+    defaults = _defaults(extra_folder)
     entries: list[Entry] = []
     patterns: list[str] = []
     owner: list[int] = []
-    for path, written in _written(extra_folder):
-        for entry in written.entries:
-            for pattern in entry.patterns:
-                _compile(pattern, path, entry.id)
-                patterns.append(pattern)
-                owner.append(len(entries))
-            entries.append(_entry(entry, written.family, path, defaults))
+    for path, family, entry in _written(extra_folder):
+        for pattern in entry.patterns:
+            _compile(pattern, path, entry.id)
+            patterns.append(pattern)
+            owner.append(len(entries))
+        entries.append(_entry(entry, family, path, defaults))
     return Knowledge(tuple(entries), tuple(patterns), tuple(owner), defaults.causes)
 
 
-def _written(extra_folder: Path | None) -> Iterator[tuple[Path, FamilyFile]]:
-    if extra_folder is not None and not extra_folder.is_dir():
-        raise KnowledgeInvalid(f"knowledge folder {str(extra_folder)!r} does not exist")
-    folders: Sequence[Path] = [FOLDER] if extra_folder is None else [FOLDER, extra_folder]
-    seen: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
-            if path.name.startswith("_"):
-                continue
-            family = _read(path, FamilyFile)
-            for entry in family.entries:
-                name = f"{family.family}/{entry.id}"
-                if name in seen:
-                    raise KnowledgeInvalid(f"{path.name}: entry {name!r} is also in {seen[name].name}")
-                seen[name] = path
-            yield path, family
+def _defaults(extra_folder: Path | None) -> DefaultsFile:
+    shipped = read_file(FOLDER / "_causes.yaml", DefaultsFile)
+    if missing := set(RootCause) - set(shipped.causes):
+        raise KnowledgeInvalid(f"_causes.yaml: no defaults for {sorted(missing)!r}")
+    path = extra_folder / "_causes.yaml" if extra_folder is not None else None
+    if path is None or not path.exists():
+        return shipped
+    own = read_file(path, OwnDefaultsFile)
+    causes = dict(shipped.causes)
+    for cause, changed in own.causes.items():
+        causes[cause] = causes[cause].model_copy(update=changed.model_dump(exclude_none=True))
+    return DefaultsFile(causes=causes, strengths={**shipped.strengths, **own.strengths})
 
 
-def _read(path: Path, kind: type[FileT]) -> FileT:
+Written = tuple[Path, str, EntryFile]
+
+
+def _written(extra_folder: Path | None) -> Iterator[Written]:
+    """Every entry with its file and family: the shipped ones that still hold, then the user's."""
+    shipped, dropped = _read_folder(FOLDER)
+    if dropped:
+        raise KnowledgeInvalid(f"{next(iter(dropped.values())).name}: only a user's own folder drops entries")
+    if extra_folder is not None:
+        own, dropped = _read_folder(extra_folder)
+        for name, path in dropped.items():
+            if name not in shipped:
+                raise KnowledgeInvalid(f"{path.name}: drop: there is no shipped entry {name!r}")
+        kept = {name: one for name, one in shipped.items() if name not in dropped}
+        shipped = {**kept, **own}
+    yield from shipped.values()
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Written], dict[str, Path]]:
+    found: dict[str, Written] = {}
+    dropped: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        if path.name.startswith("_"):
+            continue
+        family = read_file(path, FamilyFile)
+        for entry in family.entries:
+            name = f"{family.family}/{entry.id}"
+            if name in found:
+                raise KnowledgeInvalid(f"{path.name}: entry {name!r} is also in {found[name][0].name}")
+            found[name] = path, family.family, entry
+        dropped.update(dict.fromkeys(family.drop, path))
+    return found, dropped
+
+
+def read_file(path: Path, kind: type[FileT]) -> FileT:
+    """A checked knowledge file; what is wrong is told with the file and the entry."""
     try:
         data = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return kind.model_validate(data)
@@ -145,6 +194,8 @@ def _first_problem(exc: ValidationError, data: object) -> str:
     if isinstance(data, dict) and len(place) > 1 and place[0] == "entries" and isinstance(place[1], int):
         entry = data["entries"][place[1]]
         name = f"entry {entry.get('id', place[1])!r}: " if isinstance(entry, dict) else f"entry {place[1]}: "
+    elif len(place) > 1 and place[0] == "rules" and isinstance(place[1], int):
+        name = f"rule {place[1] + 1}: "
     return f"{name}{'.'.join(str(p) for p in place)}: {problem['msg']}"
 
 

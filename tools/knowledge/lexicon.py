@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from graph.domain import RootCause
 from graph.errors import KnowledgeInvalid
 from tools.evidence import Piece
-from tools.knowledge.entries import FOLDER, CauseDefaults, Entry
+from tools.knowledge.entries import FOLDER, CauseDefaults, Entry, Strict, read_file
 
+NAME = "_lexicon.yaml"
+OF_CLASS = "class-words/"  #: an exception's class was read, not its message
 READ_CHARS = 1_500  # of one piece
 KNOWN_WORDS = 20_000  #: words remembered with their concepts
 
@@ -38,11 +40,7 @@ _PLAIN_CLASS = re.compile(
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Rule(_Strict):
+class _Rule(Strict):
     cause: RootCause
     all: tuple[str, ...] = Field(min_length=1, max_length=2)
     unless: tuple[str, ...] = ()
@@ -50,18 +48,25 @@ class _Rule(_Strict):
     sentence: bool = True  #: else only an identifier says so: in a sentence the words name a setting
 
 
-class _Strengths(_Strict):
+class _Strengths(Strict):
     code: float
     sentence: float
     # `class` is a word of the language
     of_class: float = Field(alias="class")
 
 
-class _File(_Strict):
+class _File(Strict):
     concepts: dict[str, tuple[str, ...]]
     strengths: _Strengths
     gap: int
     rules: tuple[_Rule, ...]
+
+
+class _OwnFile(Strict):
+    """A user's `_lexicon.yaml`: words join a concept or (with a leading minus) leave it; rules are added."""
+
+    concepts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    rules: tuple[_Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +93,28 @@ class Lexicon:
         self._known: dict[str, tuple[str, ...]] = {}
 
     @classmethod
-    def load(cls, causes: dict[RootCause, CauseDefaults]) -> Lexicon:
-        """The shipped words."""
-        try:
-            data = yaml.safe_load((FOLDER / "_lexicon.yaml").read_text("utf-8"))
-            written = _File.model_validate(data)
-        except (OSError, yaml.YAMLError, ValidationError) as exc:
-            raise KnowledgeInvalid(f"_lexicon.yaml: {exc}") from exc
-        used = {name for rule in written.rules for name in (*rule.all, *rule.unless)}
-        if unknown := used - set(written.concepts):
-            raise KnowledgeInvalid(f"_lexicon.yaml: rules use unknown concepts {sorted(unknown)}")
+    def load(cls, causes: dict[RootCause, CauseDefaults], extra_folder: Path | None = None) -> Lexicon:
+        """The shipped words, and those of the user's folder."""
+        written = read_file(FOLDER / NAME, _File)
+        own = extra_folder / NAME if extra_folder is not None else None
+        if own is not None and own.exists():
+            written = _joined(written, read_file(own, _OwnFile), own)
+        _check(written)
         return cls(written, causes)
 
     def read(self, piece: Piece) -> list[Entry]:
         """What the words of one piece speak for, as entries of middling strength."""
         strengths = self._written.strengths
-        found: dict[RootCause, tuple[float, bool]] = {}
+        found: dict[RootCause, tuple[float, bool, bool]] = {}
         for text, strength, sentence in _readable(piece, strengths):
             for words in _sentences(text):
                 concepts = self._concepts(words)
                 lasting = any(c.name == "lasting" for c in concepts)
                 for rule in self._rules(concepts, sentence):
                     value = strength * rule.scale
-                    if value > found.get(rule.cause, (0.0, False))[0]:
-                        found[rule.cause] = value, lasting
-        return [self._entry(cause, value, lasting) for cause, (value, lasting) in found.items()]
+                    if value > found.get(rule.cause, (0.0, False, False))[0]:
+                        found[rule.cause] = value, lasting, strength == strengths.of_class
+        return [self._entry(cause, *told) for cause, told in found.items()]
 
     def _learn(self, name: str, word: str) -> None:
         parts = tuple(_spelled(word.split("+")))
@@ -159,10 +161,10 @@ class Lexicon:
         gap = max(one.first, other.first) - min(one.last, other.last) - 1
         return 0 <= gap <= self._written.gap
 
-    def _entry(self, cause: RootCause, strength: float, lasting: bool) -> Entry:
+    def _entry(self, cause: RootCause, strength: float, lasting: bool, of_class: bool) -> Entry:
         held = self._causes[cause]
         return Entry(
-            name=f"words/{cause.value}",
+            name=f"{OF_CLASS if of_class else 'words/'}{cause.value}",
             cause=cause,
             strength=strength,
             transient=held.transient and not lasting,
@@ -172,6 +174,26 @@ class Lexicon:
             says=held.says,
             unless=(),
         )
+
+
+def _joined(written: _File, own: _OwnFile, path: Path) -> _File:
+    concepts = dict(written.concepts)
+    for name, words in own.concepts.items():
+        dropped = {word[1:] for word in words if word.startswith("-")}
+        if unknown := dropped - set(concepts.get(name, ())):
+            raise KnowledgeInvalid(f"{path.name}: concept {name!r}: has no words {sorted(unknown)}")
+        kept = [word for word in concepts.get(name, ()) if word not in dropped]
+        concepts[name] = (*kept, *(word for word in words if not word.startswith("-")))
+    # The user's rules come first: of two that fit equally well the first counts.
+    return written.model_copy(update={"concepts": concepts, "rules": (*own.rules, *written.rules)})
+
+
+def _check(written: _File) -> None:
+    for number, rule in enumerate(written.rules, 1):
+        if unknown := {*rule.all, *rule.unless} - set(written.concepts):
+            raise KnowledgeInvalid(
+                f"{NAME}: rule {number} ({rule.cause.value}): unknown concepts {sorted(unknown)}"
+            )
 
 
 def _fits(pattern: str, word: str) -> bool:

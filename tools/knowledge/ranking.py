@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -31,7 +32,26 @@ STANDS = 0.4  #: least weight of a line that explains
 MOST_OF_A_LINE = 0.95
 SPECIFIC = 0.8  #: a final exception this specific leaves little room for earlier lines
 NEAR = 1.25  #: a line just before a failure that says nothing itself
-EFFECT = 0.85  #: what an exception counts that is often the effect of what was printed before
+WRAPPER = 0.5  #: entries up to this strength say how it ended
+#: messages of code and programs that stumble over broken or absent input
+STUMBLED = re.compile(
+    r"NoneType|JSONDecodeError|Expecting value|not iterable|not subscriptable|index out of range"
+    r"|division by zero"
+    r"|empty sequence|could not convert string|invalid literal for|mismatched tag|[Pp]remature end"
+    r"|[Uu]nexpected end"
+    r"|[Uu]nexpected (?:EOF|eof|token)|Ran out of input|Cannot (?:iterate over|index)|Invalid numeric literal"
+    r"|tokenizing data|^(?:\w+\.)*(?:KeyError|IndexError|EOFError|BrokenPipeError)\b|has no len"
+    r"|Start tag expected"
+    r"|cannot unmarshal|invalid character|Cannot read propert|not a (?:gzip|zip)|not in gzip format"
+    r"|[Uu]ndefined index"
+    r"|checksum|did NOT match|cannot find or open|not in sorted order|could not read from input"
+    r"|[Nn]ull ?[Pp]ointer"
+)
+#: causes that a stumbling program shares with what it stumbled over
+WITHIN = frozenset({RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED})
+ASIDE = 0.4  #: what a line beside the work counts, where a line of the work tells of a cause
+EXPLAINED = 0.85  #: what a line may count at most that explains an effect
+EFFECT = 0.7  #: what an exception counts that is often the effect of what was printed before
 JUST_BEFORE = 1.6  #: and what those lines count more
 SUPPORT = 0.03  #: what each further line of the same cause adds, three at most
 
@@ -55,24 +75,49 @@ class Candidate:
     score: float
     hits: list[Hit] = field(default_factory=list)
     why: str = ""  #: what context added, in words
+    passes: bool | None = None  #: whether it is transient, where a rule knows better than the entry
 
     @property
     def best(self) -> Hit | None:
         return self.hits[0] if self.hits else None
 
 
+def raised(
+    candidates: list[Candidate], cause: RootCause, score: float, why: str, *, passes: bool | None = None
+) -> list[Candidate]:
+    """Give one cause at least this score, with the reason."""
+    for candidate in candidates:
+        if candidate.cause is cause:
+            candidate.score = max(candidate.score, score)
+            candidate.why, candidate.passes = why, passes
+            return candidates
+    return [*candidates, Candidate(cause, score, why=why, passes=passes)]
+
+
+def lower(candidates: list[Candidate], cause: RootCause, factor: float) -> list[Candidate]:
+    """Leave a cause this share of its score."""
+    for candidate in candidates:
+        if candidate.cause is cause:
+            candidate.score *= factor
+    return candidates
+
+
 def rank(hits: Sequence[Hit]) -> list[Candidate]:
     """Candidates, strongest first."""
     named = [hit for hit in hits if hit.entry.cause is not RootCause.UNKNOWN]
-    discount, effect = _discount(named), _is_effect(named)
+    discount, effect = _discount(named), _effect(named)
+    instead = any(_of_the_work(hit) for hit in named)
     by_cause: dict[RootCause, list[Hit]] = {}
     for hit in _strongest_per_piece(named):
+        ceiling = max(hit.score, hit.entry.strength * MOST_OF_A_LINE)
         if effect:
-            factor = EFFECT if hit.piece.final else JUST_BEFORE if _explains(hit) else 1.0
+            factor = EFFECT if id(hit.piece) in effect else JUST_BEFORE if _explains(hit) else 1.0
+            ceiling = max(ceiling, EXPLAINED if factor == JUST_BEFORE else 0.0)
         else:
             nearer = NEAR if discount == 1.0 and hit.piece.near else 1.0
             factor = 1.0 if hit.piece.final else discount * nearer
-        ceiling = max(hit.score, hit.entry.strength * MOST_OF_A_LINE)
+        if hit.piece.aside and instead:
+            factor *= ASIDE
         scored = replace(hit, score=min(hit.score * factor, ceiling))
         by_cause.setdefault(hit.entry.cause, []).append(scored)
     candidates = []
@@ -85,18 +130,41 @@ def rank(hits: Sequence[Hit]) -> list[Candidate]:
     return candidates
 
 
-def _is_effect(hits: Sequence[Hit]) -> bool:
-    """The task ended in an exception of the kind that broken input raises, and its message names no cause."""
-    final = [hit for hit in hits if hit.piece.final]
+def _effect(hits: Sequence[Hit]) -> frozenset[int]:
+    """The pieces that only show the effect of a line shortly before; empty when no such line explains them.
+
+    Broken input makes code stumble: an error page is no JSON, an answer lacks the key. A shell's last
+    program stumbles over the file that the one before it could not write.
+    """
+    final = [hit for hit in hits if hit.piece.final and hit.entry.strength > WRAPPER]
     inner = max((hit.piece for hit in final if hit.piece.raised), key=lambda p: p.weight, default=None)
-    if inner is None or inner.raised is None or inner.raised.short not in EFFECTS:
-        return False
-    return max(hit.entry.strength for hit in final) <= GENERIC and any(map(_explains, hits))
+    if inner is None:
+        last = [h for h in hits if h.piece.near and h.piece.kind == "line" and h.entry.strength > WRAPPER]
+        inner = max((hit.piece for hit in last if hit.piece.errorish), key=lambda p: p.line, default=None)
+    if inner is None:
+        return frozenset()
+    own = [hit for hit in hits if hit.piece is inner]
+    vague = max(hit.entry.strength for hit in own) <= GENERIC
+    stumbled = STUMBLED.search(inner.text.partition("\n@")[0]) is not None
+    short = inner.raised.short if inner.raised is not None else ""
+    if not (stumbled or (vague and short in EFFECTS)):
+        return frozenset()
+    said = max(own, key=lambda h: h.entry.strength).entry.cause
+    if not any(_explains(h) and h.entry.cause is not said and h.piece.line < inner.line for h in hits):
+        return frozenset()
+    return frozenset({id(hit.piece) for hit in hits if hit.piece.final} | {id(inner)})
 
 
 def _explains(hit: Hit) -> bool:
-    """A line shortly before, which neither recovered nor was passed over."""
-    return hit.piece.near and not hit.piece.final and hit.piece.weight >= STANDS and hit.entry.strength > 0.6
+    """A line shortly before, which neither recovered nor was passed over, tells what was outside the code."""
+    stands = hit.piece.near and not hit.piece.final and hit.piece.weight >= STANDS
+    return stands and hit.entry.strength > 0.6 and hit.entry.cause not in WITHIN
+
+
+def _of_the_work(hit: Hit) -> bool:
+    """A line that may name the cause and is not about mails, figures or cleaning up."""
+    stands = hit.piece.weight >= STANDS and hit.entry.strength > WRAPPER
+    return stands and not hit.piece.aside and not hit.piece.recovered
 
 
 def _discount(hits: Sequence[Hit]) -> float:

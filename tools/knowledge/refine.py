@@ -1,26 +1,18 @@
-"""What Airflow knows beyond the log moves the answer: history, versions, upstream, pool, data reports."""
+"""What lines of a log say together moves the answer: what was said before a crash, or while waiting."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from statistics import median
 
-from graph.domain import DataReport, Facts, Remediation, RootCause, TaskSnapshot
+from graph.domain import Facts, Remediation, RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence
+from tools.knowledge import course, linking
 from tools.knowledge.entries import Entry, Knowledge
-from tools.knowledge.ranking import Candidate
+from tools.knowledge.ranking import Candidate, raised
 
 Candidates = list[Candidate]
-DATA_CAUSES = frozenset(
-    {
-        RootCause.SCHEMA_DRIFT,
-        RootCause.TYPE_MISMATCH,
-        RootCause.CONSTRAINT_VIOLATION,
-        RootCause.MISSING_DATA,
-    }
-)
 #: causes at a remote host; elsewhere a host in the text is a mention
 _REMOTE = frozenset(
     {
@@ -33,14 +25,38 @@ _REMOTE = frozenset(
         RootCause.TIMEOUT,
     }
 )
-_MAY_BE_DATA = DATA_CAUSES | {RootCause.CODE_ERROR, RootCause.UNKNOWN, RootCause.EXTERNAL_JOB_FAILED}
-_KEYED = re.compile(r"^(?:\w+\.)*(KeyError|AttributeError|IndexError|TypeError)\b")
 _STORING = frozenset({"_push_xcom_if_needed", "_xcom_push", "xcom_push", "_xcom_push_to_db"})
+#: Airflow's own code apart from operators, hooks and providers
+_MACHINERY = re.compile(
+    r"airflow/(?:models|jobs|executors|settings|cli|dag_processing|serialization|secrets|api_fastapi|utils/session"
+    r"|utils/db|api_internal|sdk/api|sdk/execution_time|sdk/bases/xcom|timetables|__main__)"
+)
+#: functions of it through which every task passes
+_ON_THE_WAY = frozenset(
+    {"_run_raw_task", "_execute_task", "_execute_callable", "_execute_task_with_callbacks", "wrapper", "run"}
+    | {"_run_task_and_map_outcome", "_run_execute_callable", "main", "command", "task_run", "<module>"}
+)
+_AT_WORK = frozenset({"execute", "execute_callable", "poke", "execute_complete", "render_templates"})
+_OF_THE_PLACE = frozenset(
+    {RootCause.SCHEMA_DRIFT, RootCause.PERMISSION_DENIED, RootCause.STORAGE_EXHAUSTED, RootCause.TIMEOUT}
+)
+_DONE = re.compile(r"^Done\. Returned value was|^Pushing xcom|Marking task as SUCCESS")
 _CRASH = re.compile(
     r"core dumped|SIG(?:SEGV|ABRT|BUS|ILL)|Segmentation fault"
     r"|(?i:exit|return)\D{0,20}(?:13[24569]|-(?:4|6|7|11))\b"
 )
 CRASH_LINES = 30
+NAME_SHARE = 0.3  #: of the best score, for a name that does not resolve to be believed
+#: what keeps work waiting until a limit runs out
+_WAITED_FOR = frozenset(
+    {
+        RootCause.CAPACITY_UNAVAILABLE,
+        RootCause.LOCK_CONTENTION,
+        RootCause.NETWORK_UNREACHABLE,
+        RootCause.UPSTREAM_UNAVAILABLE,
+    }
+)
+WAITED_WEIGHT = 0.2
 _STOPPED = re.compile(r"(?i)sigterm|signal:? 15|\b143\b|-15\b|terminated")
 STOPPED_WEIGHT = 0.4
 _CUT_SHORT = re.compile(
@@ -64,31 +80,13 @@ _SHARED = frozenset(
         RootCause.MISSING_DATA,
     }
 )
-STEADY = 3  #: good runs before a task's past says something
 CERTAIN = 0.97
 
 
-def apply(case: Case, evidence: Evidence, candidates: Candidates, knowledge: Knowledge) -> Candidates:
+def apply(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """Let each rule move the candidates; each says why."""
     for rule in _RULES:
         candidates = sorted(rule(case, evidence, candidates), key=lambda c: -c.score)
-    return candidates
-
-
-def _raise(candidates: Candidates, cause: RootCause, score: float, why: str) -> Candidates:
-    """Give one cause at least this score, with the reason."""
-    for candidate in candidates:
-        if candidate.cause is cause:
-            candidate.score = max(candidate.score, score)
-            candidate.why = why
-            return candidates
-    return [*candidates, Candidate(cause, score, why=why)]
-
-
-def _lower(candidates: Candidates, cause: RootCause, factor: float) -> Candidates:
-    for candidate in candidates:
-        if candidate.cause is cause:
-            candidate.score *= factor
     return candidates
 
 
@@ -99,7 +97,7 @@ def _killed_for_memory(case: Case, evidence: Evidence, candidates: Candidates) -
         return candidates
     memory = next((c for c in candidates if c.cause is RootCause.OUT_OF_MEMORY), None)
     if memory is not None and memory.best is not None and memory.best.entry.strength >= 0.7:
-        return _raise(
+        return raised(
             candidates,
             RootCause.OUT_OF_MEMORY,
             max(top.score + 0.05, 0.9),
@@ -116,13 +114,49 @@ def _after_the_work(case: Case, evidence: Evidence, candidates: Candidates) -> C
         return candidates
     names = [frame.function for frame in chain.raised[-1].frames]
     if any(n in _STORING for n in names) and "execute" not in names:
-        return _raise(
+        return raised(
             candidates,
             RootCause.PLATFORM_ERROR,
             max(0.92, top.score + 0.05),
             "raised while Airflow stored the result",
         )
     return candidates
+
+
+def _in_airflow_itself(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Frames of Airflow's own machinery, and neither an operator nor a DAG on the stack."""
+    top = candidates[0] if candidates else None
+    if evidence.chain is None or top is None or top.best is None or not top.best.piece.final:
+        return candidates
+    if top.cause not in _SHARED | _OF_THE_PLACE:
+        return candidates
+    for raised_ in evidence.chain.raised:
+        if any(f.function in _AT_WORK or (f.of_user and "dags" in f.file) for f in raised_.frames):
+            return candidates
+    frames = [f for r in evidence.chain.raised for f in r.frames if _MACHINERY.search(f.file)]
+    if not any(f.function not in _ON_THE_WAY for f in frames):
+        return candidates
+    return raised(
+        candidates,
+        RootCause.PLATFORM_ERROR,
+        max(0.92, top.score + 0.05),
+        "raised in Airflow's own machinery",
+        passes=top.best.entry.transient,
+    )
+
+
+def _work_was_done(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Airflow told of the returned value: what fails after it is Airflow's, or the value's own."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause in (RootCause.CODE_ERROR, RootCause.PLATFORM_ERROR):
+        return candidates
+    done = max((line.number for line in evidence.order if _DONE.search(line.text)), default=0)
+    begin = evidence.chain.first if evidence.chain else 0
+    if not done or begin <= done or not top.best.piece.final:
+        return candidates
+    why = f"line {done} shows that the task's work was done"
+    score, passes = max(0.92, top.score + 0.05), top.best.entry.transient
+    return raised(candidates, RootCause.PLATFORM_ERROR, score, why, passes=passes)
 
 
 def _said_before_it_crashed(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -134,7 +168,7 @@ def _said_before_it_crashed(case: Case, evidence: Evidence, candidates: Candidat
     for other in candidates[1:]:
         before = [h for h in other.hits if 0 < crash - h.piece.line <= CRASH_LINES and h.score >= 0.45]
         if before and not all(_CRASH.search(hit.piece.text) for hit in before):
-            return _raise(candidates, other.cause, top.score + 0.05, "the program said so before it crashed")
+            return raised(candidates, other.cause, top.score + 0.05, "the program said so before it crashed")
     return candidates
 
 
@@ -147,7 +181,7 @@ def _cut_short(case: Case, evidence: Evidence, candidates: Candidates) -> Candid
     for other in candidates[1:]:
         before = [h for h in other.hits if 0 < line - h.piece.line <= CRASH_LINES and h.entry.strength > 0.9]
         if other.cause in _RAN_OUT and any(hit.piece.weight >= CUT_WEIGHT for hit in before):
-            return _raise(
+            return raised(
                 candidates, other.cause, top.score + 0.05, "it ran out before the file was complete"
             )
     return candidates
@@ -162,7 +196,7 @@ def _stopped_in_time(case: Case, evidence: Evidence, candidates: Candidates) -> 
         return candidates
     for other in candidates[1:]:
         if other.cause is RootCause.TIMEOUT and any(hit.piece.weight >= STOPPED_WEIGHT for hit in other.hits):
-            return _raise(candidates, other.cause, top.score + 0.05, "a limit ran out before it was stopped")
+            return raised(candidates, other.cause, top.score + 0.05, "a limit ran out before it was stopped")
     return candidates
 
 
@@ -173,9 +207,8 @@ def _own_parts(case: Case, evidence: Evidence, candidates: Candidates) -> Candid
         return candidates
     if not _OWN_PART.search(top.best.piece.text):
         return candidates
-    return _raise(
-        candidates, RootCause.PLATFORM_ERROR, top.score + 0.05, "printed by a part of Airflow itself"
-    )
+    why, passes = "printed by a part of Airflow itself", top.best.entry.transient
+    return raised(candidates, RootCause.PLATFORM_ERROR, top.score + 0.05, why, passes=passes)
 
 
 def _why_it_waited(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -184,145 +217,51 @@ def _why_it_waited(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     if top is None or top.cause is not RootCause.TIMEOUT:
         return candidates
     for other in candidates[1:]:
-        lines = {hit.piece.line for hit in other.hits if hit.entry.strength > 0.9 and hit.piece.weight >= 0.5}
-        if other.cause in (RootCause.CAPACITY_UNAVAILABLE, RootCause.LOCK_CONTENTION) and len(lines) > 1:
-            return _raise(
+        lines = {
+            hit.piece.line
+            for hit in other.hits
+            if hit.entry.strength > 0.8 and hit.piece.weight >= WAITED_WEIGHT and not hit.piece.recovered
+        }
+        if other.cause in _WAITED_FOR and len(lines) > 1 and not _at_once(top, lines):
+            return raised(
                 candidates, other.cause, top.score + 0.05, f"said {len(lines)} times before time ran out"
             )
     return candidates
 
 
-def _data_report(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
-    """The pipeline's own report of its data decides which data cause it is."""
-    report = case.context.report
-    cause = _cause_of(report) if report is not None else None
-    if report is None or cause is None:
-        return candidates
-    top = candidates[0] if candidates else None
-    if top is not None and top.cause not in _MAY_BE_DATA and top.score > 0.8:
-        return candidates
-    problem = report.problems[0] if report.problems else None
-    what = f"the task reported {problem.kind} {problem.column!r}" if problem else "the task reported no rows"
-    for other in DATA_CAUSES - {cause}:
-        candidates = _lower(candidates, other, 0.5)
-    candidates = _lower(candidates, RootCause.CODE_ERROR, 0.5)
-    return _raise(candidates, cause, CERTAIN, what)
-
-
-def _cause_of(report: DataReport) -> RootCause | None:
-    kinds = [problem.kind for problem in report.problems]
-    if any(kind in ("missing", "unexpected") for kind in kinds):
-        return RootCause.SCHEMA_DRIFT
-    if "type" in kinds:
-        return RootCause.TYPE_MISMATCH
-    if any(kind in ("null", "duplicate") for kind in kinds):
-        return RootCause.CONSTRAINT_VIOLATION
-    if "empty" in kinds or (report.satisfied is False and report.rows_in == 0):
-        return RootCause.MISSING_DATA
-    return None
-
-
-def _empty_upstream(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
-    """An upstream task that succeeded with zero rows explains most failures of a data task."""
-    empty = [u for u in case.context.upstream if u.state == "success" and _rows(u.report, u.returned) == 0]
-    top = candidates[0] if candidates else None
-    if not empty or (top is not None and top.cause not in _MAY_BE_DATA):
-        return candidates
-    why = f"upstream task {empty[0].task_id!r} succeeded with zero rows"
-    return _raise(
-        candidates, RootCause.MISSING_DATA, 0.93 if top is None else max(0.93, top.score + 0.05), why
-    )
-
-
-def _rows(report: DataReport | None, returned: object) -> int | None:
-    if report is not None and report.rows_out is not None:
-        return report.rows_out
-    return int(returned) if isinstance(returned, int | float) else None
-
-
-def _code_or_data(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
-    """A key or attribute that is not there: new code is at fault on a new version, the data on an old one."""
-    top = candidates[0] if candidates else None
-    if top is None or top.best is None or top.cause not in (RootCause.CODE_ERROR, RootCause.SCHEMA_DRIFT):
-        return candidates
-    match = _KEYED.match(top.best.piece.text)
-    good, last = _good_runs(case), case.context.dag_version_of_last_success
-    if match is None or case.task is None or case.task.dag_version is None or last is None:
-        return candidates
-    if case.task.dag_version != last:
-        why = f"the DAG changed from version {last} to {case.task.dag_version} since its last success"
-        return _raise(candidates, RootCause.CODE_ERROR, max(0.92, top.score + 0.05), why)
-    if match.group(1) == "KeyError" and len(good) >= STEADY:
-        why = f"the DAG's version did not change over {len(good)} good runs: the data did"
-        candidates = _lower(candidates, RootCause.CODE_ERROR, 0.6)
-        return _raise(candidates, RootCause.SCHEMA_DRIFT, 0.92, why)
-    return candidates
-
-
-def _good_runs(case: Case) -> list[TaskSnapshot]:
-    return [t for t in case.context.history if t.state == "success"]
-
-
-def _no_slots(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
-    """A task that never started, in a pool without slots, waits for capacity."""
-    pool, task = case.context.pool, case.task
-    if pool is None or (pool.slots > 0 and pool.occupied < pool.slots):
-        return candidates
-    started = task is not None and task.start is not None and bool(evidence.pieces)
-    if started and candidates and candidates[0].cause is not RootCause.CAPACITY_UNAVAILABLE:
-        return candidates
-    why = f"pool {pool.name!r} has {pool.slots} slots, {pool.occupied} taken"
-    return _raise(candidates, RootCause.CAPACITY_UNAVAILABLE, CERTAIN, why)
-
-
-def _broken_dag(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
-    """A DAG file that does not import fails before any task: the stack trace is the evidence."""
-    trace = case.context.import_failure
-    if not trace:
-        return candidates
-    last = next((line for line in reversed(trace.splitlines()) if line.strip()), "")
-    missing = re.match(r"(ModuleNotFoundError|ImportError)\b", last.strip()) is not None
-    cause = RootCause.DEPENDENCY_ERROR if missing else RootCause.CODE_ERROR
-    if not missing and candidates and candidates[0].best is not None and candidates[0].best.piece.line == 0:
-        cause = candidates[0].cause
-    return _raise(candidates, cause, CERTAIN, f"the DAG file does not import: {last.strip()[:120]}")
-
-
-def _lost_together(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
-    """Many failures in the same minutes speak for the infrastructure that they share."""
-    if len(case.context.siblings) < STEADY:
-        return candidates
-    shared = (RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE, RootCause.WORKER_LOST)
-    for candidate in candidates:
-        if candidate.cause in shared and candidate.score >= 0.4:
-            candidate.score = min(1.0, candidate.score + 0.05)
-            candidate.why = f"{len(case.context.siblings)} other tasks failed in the same minutes"
-    return candidates
+def _at_once(top: Candidate, lines: set[int]) -> bool:
+    """The limit that ran out is told of in the same lines: one failure, not a long wait."""
+    return bool(lines & {hit.piece.line for hit in top.hits})
 
 
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
 _RULES: Sequence[Rule] = (
     _killed_for_memory,
     _after_the_work,
+    _in_airflow_itself,
+    _work_was_done,
     _said_before_it_crashed,
     _cut_short,
     _stopped_in_time,
     _own_parts,
     _why_it_waited,
-    _code_or_data,
-    _empty_upstream,
-    _data_report,
-    _no_slots,
-    _lost_together,
-    _broken_dag,
+    *linking.RULES,
 )
 
 
-def transience(case: Case, evidence: Evidence, top: Candidate, lead: Entry) -> tuple[bool, Remediation]:
-    """Whether the same task may succeed unchanged, and the fix that follows."""
+def transience(case: Case, top: Candidate, lead: Entry, told: list[str]) -> tuple[bool, Remediation]:
+    """Whether the same task may succeed unchanged, and the fix that follows. The past adds its lines."""
     if top.cause is RootCause.TIMEOUT:
-        return _slow_once(case, lead)
+        transient, remediation, slow = course.slow_once(case, lead)
+        told += [slow] if slow and slow not in told else []
+        return transient, remediation
+    if top.passes is not None:
+        return top.passes, lead.remediation
     lasting = _lasting(top, lead)
+    if lasting.transient and (why := course.lasts(case, top.cause)):
+        told.append(why)
+        others = [r for r in lasting.alternatives if r is not Remediation.RETRY]
+        return False, others[0] if others else Remediation.ESCALATE
     return lasting.transient, lasting.remediation
 
 
@@ -332,25 +271,10 @@ def _lasting(top: Candidate, lead: Entry) -> Entry:
         return lead
     for hit in top.hits[1:]:
         weaker_twin = hit.piece is top.best.piece and hit.entry.strength < lead.strength
-        if not hit.entry.transient and not weaker_twin and hit.score >= 0.5 * top.best.score:
+        share = NAME_SHARE if top.cause is RootCause.NETWORK_UNREACHABLE and not hit.piece.recovered else 0.5
+        if not hit.entry.transient and not weaker_twin and hit.score >= share * top.best.score:
             return hit.entry
     return lead
-
-
-def _slow_once(case: Case, lead: Entry) -> tuple[bool, Remediation]:
-    """A timeout may pass when the task is normally well inside its limit and has not timed out before."""
-    took = case.task.duration if case.task is not None else None
-    usual = [t.duration for t in _good_runs(case) if t.duration is not None]
-    # Airflow's own tries follow within seconds and say little; a run before that took as long says much.
-    failed_before = took is not None and any(
-        t.state == "failed" and t.duration is not None and t.duration >= 0.9 * took
-        for t in case.context.history[:2]
-    )
-    if took is not None and len(usual) >= STEADY and not failed_before and median(usual) < 0.7 * took:
-        return True, Remediation.RETRY
-    if failed_before:
-        return False, Remediation.RAISE_LIMIT
-    return lead.transient, lead.remediation
 
 
 def add_facts(found: Facts, case: Case, top: Candidate) -> Facts:

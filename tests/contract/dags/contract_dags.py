@@ -90,7 +90,38 @@ def contract_daily():
     note()
 
 
+@dag(
+    schedule="* * * * * */10",  # the sixth field counts seconds
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    tags=TAGS,
+)
+def contract_clock():
+    """Runs by the clock once somebody unpauses it."""
+
+    @task
+    def note() -> None:
+        get_current_context()["ti"].xcom_push(key="airmedic_report", value={**REPORT, "rows_expected": 3})
+
+    note()
+
+
+@dag(schedule=None, catchup=False, tags=TAGS)
+def contract_pace():
+    """Takes as long as it is told."""
+
+    @task
+    def work() -> None:
+        time.sleep(get_current_context()["dag_run"].conf.get("seconds", 0))
+
+    work()
+
+
 contract_chain()
+contract_clock()
+contract_pace()
 contract_daily()
 contract_retries()
 contract_mapped()

@@ -1,0 +1,93 @@
+"""Puts the watch together and keeps it going."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from server.findings import Findings
+from server.heartbeats import Heartbeats
+from server.intake import Intake
+from server.notifier import NoticePost
+from server.runner import Runner, forever
+from server.settings import Settings
+from server.store import IncidentStore
+from server.watch import Watch
+from server.watch_schedules import ScheduleWatch
+from server.watch_store import WatchStore
+from server.watch_tasks import PoolWatch, TaskWatch
+from tools.gateway import AirflowGateway
+
+
+@asynccontextmanager
+async def open_watch(
+    settings: Settings,
+    engine: AsyncEngine,
+    store: IncidentStore,
+    airflow: AirflowGateway,
+    intake: Intake,
+    runner: Runner,
+    *,
+    post: NoticePost,
+    clock: Callable[[], datetime],
+    background: bool,
+    beats: Heartbeats | None = None,
+) -> AsyncIterator[Watch]:
+    """The watch; with `background` it looks around until the block is left."""
+    watch = _watch(settings, engine, store, airflow, runner, post=post, clock=clock)
+    intake.learners.append(watch.learn)
+    if not background:
+        yield watch
+        return
+    every = settings.watch_interval.total_seconds()
+    job = asyncio.create_task(forever("watch", watch.scan, every=every, beats=beats), name="watch")
+    try:
+        yield watch
+    finally:
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
+
+
+def _watch(
+    settings: Settings,
+    engine: AsyncEngine,
+    store: IncidentStore,
+    airflow: AirflowGateway,
+    runner: Runner,
+    *,
+    post: NoticePost,
+    clock: Callable[[], datetime],
+) -> Watch:
+    memory = WatchStore(engine, clock=clock)
+    findings = Findings(engine, clock=clock, post=post)
+    schedules = ScheduleWatch(
+        store=store,
+        memory=memory,
+        airflow=airflow,
+        airflow_id=settings.airflow_id,
+        late_after=settings.late_after,
+        clock=clock,
+    )
+    tasks = TaskWatch(
+        store=store,
+        memory=memory,
+        findings=findings,
+        airflow=airflow,
+        airflow_id=settings.airflow_id,
+        floor=settings.overrun_after,
+        clock=clock,
+    )
+    return Watch(
+        memory=memory,
+        findings=findings,
+        airflow=airflow,
+        schedules=schedules,
+        tasks=tasks,
+        pools=PoolWatch(findings=findings, airflow=airflow, starved_after=settings.stuck_after, clock=clock),
+        ring=runner.ring,
+        clock=clock,
+    )

@@ -1,0 +1,189 @@
+"""Tasks that run on, tasks that grow slower, pools that starve, parts of Airflow that fall silent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graph.domain import Outcome, TaskRef
+from server.findings import Finding, Sight
+from tests.factories import START, Clock
+from tests.unit.healing_world import GOOD, SAFE, Ward, open_ward
+from tools.airflow_memory import MemoryAirflow
+from tools.airflow_memory_state import TaskSpec, Try
+
+
+class Steady:
+    """An hourly task whose runs take as long as told; `hang` makes the next one run on."""
+
+    def __init__(self, clock: Clock, *, pool: str = "default_pool") -> None:
+        self.airflow = MemoryAirflow(clock=clock)
+        self.clock = clock
+        self.runs = 0
+        self._pool = pool
+
+    async def run(self, seconds: float = 600.0, *, hang: bool = False) -> TaskRef:
+        state = "running" if hang else "success"
+        specs = [TaskSpec("load", (Try(state, seconds=seconds),), pool=self._pool)]
+        self.airflow.add_dag("orders", specs, tags=SAFE)
+        self.runs += 1
+        run_id = f"run_{self.runs}"
+        self.airflow.start("orders", run_id)
+        await self.airflow.settle()
+        self.clock.forward(1)
+        return TaskRef(dag_id="orders", run_id=run_id, task_id="load")
+
+
+async def look(ward: Ward, seconds: float = 60.0) -> None:
+    await ward.pass_time(seconds)
+    await ward.service.watch.scan()
+    await ward.go_on()
+
+
+async def lasting(ward: Ward) -> list[Finding]:
+    return await ward.service.watch.findings.listed(lasting=True)
+
+
+async def test_a_task_far_beyond_its_past_is_handed_over_with_the_numbers(
+    tmp_path: Path, clock: Clock
+) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        for _ in range(6):
+            await steady.run()
+            await look(ward)
+        hung = await steady.run(hang=True)
+        await look(ward, 1000)
+        assert await ward.service.store.incidents() == []  # past its usual, not yet past twice of it
+        await look(ward, 300)
+
+        record = await ward.only()
+        assert (record.kind, record.task, record.outcome) == ("stuck_running", hung, Outcome.ESCALATED)
+        assert record.diagnosis is not None
+        assert "its last 6 good runs took 10 min" in record.diagnosis.summary
+        assert steady.airflow.writes == []
+        await look(ward, 3600)
+        assert len(await ward.service.store.incidents()) == 1
+
+
+async def test_a_slow_run_that_ends_in_time_is_no_trouble(tmp_path: Path, clock: Clock) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        for _ in range(6):
+            await steady.run()
+            await look(ward)
+        slow = await steady.run(hang=True)
+        await look(ward, 1100)
+        await steady.airflow.finish(slow, GOOD)
+        await look(ward, 600)
+
+        assert await ward.service.store.incidents() == []
+
+
+async def test_without_a_past_nothing_is_too_long(tmp_path: Path, clock: Clock) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        for _ in range(4):
+            await steady.run()
+            await look(ward)
+        await steady.run(hang=True)
+        for _ in range(4):
+            await look(ward, 7200)
+
+        assert await ward.service.store.incidents() == []
+
+
+async def test_a_past_that_we_did_not_see_is_asked_for_once(tmp_path: Path, clock: Clock) -> None:
+    steady = Steady(clock)
+    for _ in range(6):
+        await steady.run()
+    clock.forward(86_400)
+    await steady.run(hang=True)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        await look(ward, 3600)
+        assert (await ward.only()).kind == "stuck_running"
+        steady.airflow.calls.clear()
+        await look(ward, 600)
+        await look(ward, 600)
+
+        assert "history" not in steady.airflow.calls
+
+
+async def test_a_task_that_grows_slower_is_warned_about_until_that_is_usual(
+    tmp_path: Path, clock: Clock
+) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        for _ in range(20):
+            await steady.run(600)
+            await look(ward)
+        assert await lasting(ward) == []
+        for _ in range(5):
+            await steady.run(900)
+            await look(ward)
+
+        (warning,) = await lasting(ward)
+        assert (warning.kind, warning.subject) == ("duration_drift", "orders.load")
+        assert warning.numbers["now"] == 900.0
+        assert "1.5 times" in warning.text
+        assert await ward.service.store.incidents() == []
+        for _ in range(5):
+            await steady.run(600)
+            await look(ward)
+
+        assert await lasting(ward) == []
+        (over,) = await ward.service.watch.findings.listed(lasting=False)
+        assert over.until is not None
+        told = [one.name for one in await ward.service.store.events(node="watch")]
+        assert told == ["early_warning", "warning_over"]
+
+
+async def test_a_pool_that_stays_full_while_tasks_wait_is_warned_about(tmp_path: Path, clock: Clock) -> None:
+    steady = Steady(clock, pool="narrow")
+    steady.airflow.add_pool("narrow", 0)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        await steady.run()
+        await look(ward, 60)
+        await look(ward, 300)
+        assert await lasting(ward) == []
+        await look(ward, 400)
+
+        (warning,) = await lasting(ward)
+        assert (warning.kind, warning.subject, warning.numbers["waiting"]) == ("pool_starvation", "narrow", 1)
+        assert warning.since > START
+        with steady.airflow.by_someone_else():
+            await steady.airflow.set_pool_slots("narrow", 4)
+        await steady.airflow.settle()
+        await look(ward, 60)
+
+        assert await lasting(ward) == []
+
+
+async def test_a_part_that_falls_silent_is_found_in_two_rounds(tmp_path: Path, clock: Clock) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        well = steady.airflow.status
+        steady.airflow.status = well.model_copy(update={"dag_processor": False})
+        await look(ward)
+        assert await lasting(ward) == []
+        await look(ward)
+        assert [(one.kind, one.subject) for one in await lasting(ward)] == [
+            ("component_unhealthy", "dag_processor")
+        ]
+        steady.airflow.status = well
+        await look(ward)
+
+        assert await lasting(ward) == []
+
+
+async def test_findings_are_told_once_and_again_when_they_are_over(tmp_path: Path, clock: Clock) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        findings = ward.service.watch.findings
+        sight = Sight(kind="pool_starvation", subject="narrow", text="full")
+
+        assert await findings.sync("pool_starvation", [sight]) == (1, 0)
+        assert await findings.sync("pool_starvation", [sight]) == (0, 0)
+        assert await findings.sync("pool_starvation", [], looked_at=["other"]) == (0, 0)
+        assert await findings.sync("pool_starvation", []) == (0, 1)
+        assert await findings.sync("pool_starvation", [sight]) == (1, 0)
+        assert len(await findings.listed()) == 2

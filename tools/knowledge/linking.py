@@ -1,0 +1,164 @@
+"""Which line led to which: errors that are only the effect of what was said shortly before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from graph.domain import RootCause
+from tools.diagnosis import Case
+from tools.evidence import Evidence
+from tools.evidence_lines import LogLine
+from tools.knowledge.ranking import Candidate, lower, raised
+
+Candidates = list[Candidate]
+Rule = Callable[[Case, Evidence, Candidates], Candidates]
+SAID = 4  #: lines before the failure that may tell what it stumbled over
+LEAD = 0.06
+_KEY = re.compile(r"^(?:\w+\.)*KeyError: ['\"]([^'\"\n]{1,80})['\"]")
+_LISTED = re.compile(r"(?i)\b(?:keys|columns|fields|header|headers|attributes|names)\b[^\n]{0,25}[:=(\[{]")
+_NOTHING = re.compile(
+    r"(?i)(?:[:=]\s*|\breturned |\bgot |\bis |\bover |\bgave )(?:None|null|nothing|nil|empty|\[\]"
+    r"|\{\}|\(\)|'')"
+    r"[\s.)\]]*$|\b(?:no|zero|0) [\w-]+(?: [\w-]+)? (?:for|in|on|from|at|since|between|after|found"
+    r"|left|returned)\b"
+    r"|\b(?:returned|found|got|received|fetched|yielded|delivered) (?:nothing|none|no [\w-]+|0\b)"
+    r"|\bis empty\b"
+)
+_STUMBLED = re.compile(
+    r"NoneType|IndexError|StopIteration|ZeroDivisionError|empty (?:sequence|iterable)|has no len|not iterable"
+    r"|not subscriptable|out of range|division by zero"
+)
+_MIXED = re.compile(
+    r"TypeError: (?:unsupported operand type\(s\) for|can only concatenate str"
+    r"|'[<>=]+' not supported between|must be"
+    r" real number|bad operand type|float\(\) argument|int\(\) argument)[^\n]*\bstr\b"
+    r"|TypeError: can only concatenate"
+)
+_SHOWN = re.compile(r"\b\w+\s*[=:]\s*(['\"])(?!\d[\d.,]*\1|\1)[^'\"\n]{1,40}\1")
+_VAGUE = re.compile(
+    r"(?i)not reachable|unreachable|could not (?:connect|be reached)|(?:connection|connect|session"
+    r"|handshake|open\w*)"
+    r"[^\n]{0,60}(?:failed|error|refused|lost|not be opened)|(?:failed|unable|cannot) to (?:connect"
+    r"|open|reach)"
+)
+_WRAPS = frozenset(
+    {RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE, RootCause.EXTERNAL_JOB_FAILED}
+)
+_BEHIND = (RootCause.TLS_ERROR, RootCause.AUTHENTICATION_FAILED)
+LAST_WORDS = 4  #: lines of a child in which a complaint is looked for
+UNREAD = 0.7  #: what a bare exit status counts when the child complained in words unknown here
+_COMPLAINT = re.compile(
+    r"(?i)\b(?:not|no|cannot|can't|isn't|doesn't|don't|won't|unknown|invalid|missing|bad|unable"
+    r"|unrecogni[sz]ed"
+    r"|unsupported|undefined|illegal|mismatch|corrupt\w*|unexpected|must|required|denied|refused"
+    r"|too (?:many|long|large|big|small|few)|only|never)\b|n't\b"
+)
+BEHIND_WEIGHT = 0.45  #: least weight of the line that tells why a connection failed
+
+
+def said_before(evidence: Evidence) -> list[LogLine]:
+    """The last things said before the failure, in the words of the work itself."""
+    begin = evidence.chain.first if evidence.chain else evidence.end
+    return [line for line in evidence.order if line.number < begin and evidence.says(line)][-SAID:]
+
+
+def _keys_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """The log lists the keys or columns that came, and the one that was asked for is not among them."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause is not RootCause.CODE_ERROR:
+        return candidates
+    match = _KEY.match(top.best.piece.text)
+    if match is None:
+        return candidates
+    listed = [line for line in said_before(evidence) if _LISTED.search(line.text)]
+    key = re.compile(rf"(?<!\w){re.escape(match.group(1))}(?!\w)")
+    came = [line for line in listed if not key.search(_newest(line.text))]
+    if not came:
+        return candidates
+    return raised(
+        candidates,
+        RootCause.SCHEMA_DRIFT,
+        max(0.88, top.score + LEAD),
+        f"line {came[-1].number} lists what came, without {match.group(1)!r}",
+    )
+
+
+def _newest(text: str) -> str:
+    """What came now; not what a line adds about before."""
+    return re.split(r"(?i)yesterday|before|expected|was:|previous|last (?:run|time)", text)[0]
+
+
+def _nothing_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """The task stumbled over nothing, and the log shows where nothing came from."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause not in (RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH):
+        return candidates
+    if not _STUMBLED.search(top.best.piece.text.partition("\n@")[0]):
+        return candidates
+    empty = next((line for line in reversed(said_before(evidence)) if _NOTHING.search(line.text)), None)
+    if empty is None:
+        return candidates
+    candidates = lower(candidates, RootCause.CODE_ERROR, 0.9)
+    return raised(
+        candidates,
+        RootCause.MISSING_DATA,
+        max(0.86, top.score + LEAD),
+        f"line {empty.number} shows that nothing came",
+    )
+
+
+def _value_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Text met a number, and the log shows the value that is none."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause is not RootCause.CODE_ERROR:
+        return candidates
+    if not _MIXED.search(top.best.piece.text):
+        return candidates
+    shown = next((line for line in reversed(said_before(evidence)) if _SHOWN.search(line.text)), None)
+    if shown is None:
+        return candidates
+    why = f"line {shown.number} shows the value that is no number"
+    return raised(candidates, RootCause.TYPE_MISMATCH, top.score + LEAD, why)
+
+
+def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """`Could not connect` wraps what the handshake or the login said before."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause not in _WRAPS:
+        return candidates
+    best = top.best
+    if best.entry.strength > 0.95 and not best.of_class and not _VAGUE.search(best.piece.text[:300]):
+        return candidates
+    for other in candidates[1:]:
+        near = [
+            hit
+            for hit in other.hits
+            if 0 < best.piece.line - hit.piece.line <= 15
+            and hit.piece.weight >= BEHIND_WEIGHT
+            and hit.entry.strength >= 0.6
+        ]
+        if other.cause in _BEHIND and near and not near[0].piece.recovered:
+            why = f"line {near[0].piece.line} tells why it could not connect"
+            return raised(candidates, other.cause, top.score + LEAD, why)
+    return candidates
+
+
+def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A job that ended in a complaint nobody here can read is not one that says no more: less sure."""
+    top = candidates[0] if candidates else None
+    if top is None or top.cause is not RootCause.EXTERNAL_JOB_FAILED or top.why:
+        return candidates
+    known = {hit.piece.line for c in candidates for hit in c.hits if hit.entry.strength > 0.45}
+    said = _words_of_child(evidence)[-LAST_WORDS:]
+    if any(line.number not in known and _COMPLAINT.search(line.text) for line in said):
+        return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
+    return candidates
+
+
+def _words_of_child(evidence: Evidence) -> list[LogLine]:
+    """What was printed before the line that tells of the exit status."""
+    return [line for line in evidence.order if line.number < evidence.end and evidence.says(line)]
+
+
+RULES: Sequence[Rule] = (_complained, _keys_shown, _nothing_shown, _value_shown, _why_unreachable)
