@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
+import re
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from graph.domain import DomainType, Role
-from graph.errors import SettingsInvalid
+from graph.domain import Role
+from graph.errors import SettingsInvalid, StoreUnavailable
+from server.callers import LOCAL_OPERATOR as LOCAL_OPERATOR
+from server.callers import TOKEN_OPERATOR as TOKEN_OPERATOR
+from server.callers import Caller as Caller
+from server.doorkeeper import api_token as api_token
+from server.doorkeeper import doorkeeper_of, shown_token
 from server.pulse import Pulse
+from server.record import IncidentRecord
 from server.service import Service
 from server.settings import Settings
+from server.signin import NoRole
+from server.tokens import has_valid_token
 
-LOCAL_OPERATOR = "local operator"
-TOKEN_OPERATOR = "operator (API token)"
+log = structlog.get_logger("access")
 
-bearer = HTTPBearer(auto_error=False, description="AIRMEDIC_API_TOKEN, when the server has one")
+ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+# What anybody may ask: it changes nothing and says nothing of any incident. The webhook asks for signatures.
+PUBLIC = frozenset(
+    {"/healthz", "/readyz", "/webhook", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+)
+
+bearer = HTTPBearer(auto_error=False, description="an access token (`airmedic token create`)")
 
 
 def webhook_secrets(settings: Settings) -> tuple[str, ...]:
@@ -28,12 +41,6 @@ def webhook_secrets(settings: Settings) -> tuple[str, ...]:
         return ()
     parts = settings.webhook_secret.get_secret_value().split(",")
     return tuple(part.strip() for part in parts if part.strip())
-
-
-def api_token(settings: Settings) -> str | None:
-    """The token every caller of /api must show; None when there is none."""
-    token = settings.api_token.get_secret_value().strip() if settings.api_token else ""
-    return token or None
 
 
 def is_loopback(host: str) -> bool:
@@ -46,33 +53,61 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_exposure(settings: Settings) -> None:
+def can_sign_in(settings: Settings, *, stored: bool) -> bool:
+    """Whether anybody is able to show who they are; `stored`: with a token from the database."""
+    return stored or api_token(settings) is not None or bool(settings.oidc_issuer)
+
+
+def check_exposure(settings: Settings, *, stored: bool = False) -> None:
     """Refuse to listen where strangers can reach without asking them for anything."""
     if is_loopback(settings.host):
         return
     missing = [
         name
         for name, given in (
-            ("AIRMEDIC_API_TOKEN", api_token(settings)),
+            ("AIRMEDIC_API_TOKEN", can_sign_in(settings, stored=stored)),
             ("AIRMEDIC_WEBHOOK_SECRET", webhook_secrets(settings)),
         )
         if not given
     ]
     if missing:
+        other = "" if can_sign_in(settings, stored=stored) else " (or make a token: `airmedic token create`)"
         raise SettingsInvalid(
             f"AIRMEDIC_HOST is {settings.host!r}, which other machines can reach: "
-            f"set {' and '.join(missing)} first"
+            f"set {' and '.join(missing)} first{other}"
         )
 
 
-def answered_hosts(settings: Settings) -> frozenset[str] | None:
-    """The Host names answered without a token (DNS rebinding brings others); None when a token is asked."""
-    if api_token(settings) is not None:
-        return None
+async def check_exposure_with_tokens(settings: Settings) -> None:
+    """The same, with the tokens that the database holds; it is opened only when they matter."""
+    stored = False
+    if not is_loopback(settings.host) and not can_sign_in(settings, stored=False):
+        stored = await has_valid_token(settings.database_url)
+    check_exposure(settings, stored=stored)
+
+
+def local_hosts(settings: Settings) -> frozenset[str]:
+    """The Host names answered while no token is asked: DNS rebinding brings others."""
     return frozenset({"localhost", "127.0.0.1", "::1", settings.host.strip("[]")})
 
 
-def start_warnings(settings: Settings) -> list[str]:
+def answered_hosts(settings: Settings) -> frozenset[str] | None:
+    """The Host names answered by the settings alone; None when they make everybody show a token."""
+    return None if can_sign_in(settings, stored=False) else local_hosts(settings)
+
+
+def cors_origins(settings: Settings) -> tuple[str, ...]:
+    """The origins whose pages may call from a browser. Raises `SettingsInvalid`."""
+    origins = tuple(filter(None, (one.strip() for one in settings.cors_origins.split(","))))
+    for origin in origins:
+        if ORIGIN.fullmatch(origin) is None:
+            raise SettingsInvalid(
+                f"AIRMEDIC_CORS_ORIGINS: {origin!r} is no origin; write it like https://ops.example.com"
+            )
+    return origins
+
+
+def start_warnings(settings: Settings, *, stored: bool = False) -> list[str]:
     """What a user should know at start, in sentences."""
     warnings = []
     if settings.healing == "shadow":
@@ -83,8 +118,10 @@ def start_warnings(settings: Settings) -> list[str]:
         warnings.append(
             "unsigned webhooks are accepted from this machine: AIRMEDIC_WEBHOOK_SECRET is not set"
         )
-    if api_token(settings) is None:
-        warnings.append("anyone on this machine may decide: AIRMEDIC_API_TOKEN is not set")
+    if not can_sign_in(settings, stored=stored):
+        warnings.append(
+            "anyone on this machine may decide: no token exists (`airmedic token create`, AIRMEDIC_API_TOKEN)"
+        )
     if not settings.airflow_verify_ssl:
         warnings.append("Airflow's certificate is not verified (AIRMEDIC_AIRFLOW_VERIFY_SSL)")
     return warnings
@@ -106,44 +143,66 @@ ServiceDep = Annotated[Service, Depends(service_of)]
 PulseDep = Annotated[Pulse, Depends(pulse_of)]
 
 
-ROLES = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)  # each may do what those before it may
-
-
-class Caller(DomainType):
-    """Who calls, and what they may do."""
-
-    name: str
-    role: Role
-
-    def may(self, role: Role) -> bool:
-        """Whether this caller has at least `role`."""
-        return ROLES.index(self.role) >= ROLES.index(role)
-
-
 async def caller(
-    service: ServiceDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    request: Request,
+    service: ServiceDep,
+    _given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
     """Who calls. Answers 401 when a token is asked for and not shown."""
-    wanted = api_token(service.settings)
-    if wanted is None:
-        return Caller(name=LOCAL_OPERATOR, role=Role.ADMIN)
-    shown = given.credentials if given is not None else ""
-    if not hmac.compare_digest(shown.encode(), wanted.encode()):
+    try:
+        who = await doorkeeper_of(request.app).identify(shown_token(request.headers), service)
+    except NoRole as exc:
+        raise HTTPException(403, str(exc)) from exc
+    if who is None:
         raise HTTPException(401, "a valid bearer token is required", headers={"www-authenticate": "Bearer"})
-    return Caller(name=TOKEN_OPERATOR, role=Role.ADMIN)
+    return who
 
 
-def require(role: Role) -> Callable[[Caller], Awaitable[Caller]]:
+class Require:
     """A dependency that lets callers with at least `role` through and answers 403 to others."""
 
-    async def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
-        if not who.may(role):
-            raise HTTPException(403, f"this needs the role {role.value}; {who.name!r} is {who.role.value}")
-        return who
+    def __init__(self, role: Role) -> None:
+        self.role = role
 
-    return allowed
+    async def __call__(
+        self, request: Request, service: ServiceDep, who: Annotated[Caller, Depends(caller)]
+    ) -> Caller:
+        """The caller, who may."""
+        if who.may(self.role):
+            return who
+        why = f"this needs the role {self.role.value}; {who.name!r} is {who.role.value}"
+        try:
+            await service.audit.note("refused", by=who.name, what=request.url.path[:200], why=why)
+        except StoreUnavailable as exc:
+            log.warning("refusal_unrecorded", error=str(exc))
+        raise HTTPException(403, why)
+
+
+def require(role: Role) -> Require:
+    """The dependency for this role."""
+    return Require(role)
 
 
 ViewerDep = Annotated[Caller, Depends(require(Role.VIEWER))]
 OperatorDep = Annotated[Caller, Depends(require(Role.OPERATOR))]
 AdminDep = Annotated[Caller, Depends(require(Role.ADMIN))]
+
+
+async def check_approver(who: Caller, record: IncidentRecord, service: Service) -> None:
+    """Answer 403 when the incident's question is for a higher role than this caller's, and note the try."""
+    question = record.question if isinstance(record.question, dict) else {}
+    asked = question.get("approvers", Role.OPERATOR.value)
+    needed = Role(asked) if asked in set(Role) else Role.ADMIN
+    if who.may(needed):
+        return
+    data = {"by": who.name, "role": who.role.value, "needed": needed.value}
+    log.warning("answer_refused", incident_id=record.id, **data)
+    try:
+        await service.store.add_event(
+            "answer_refused", incident_id=record.id, node="human", level="warning", data=data
+        )
+    except StoreUnavailable as exc:
+        log.warning("note_lost", incident_id=record.id, error=str(exc))
+    raise HTTPException(
+        403, f"policy asks for {needed.value} to decide this; {who.name!r} is {who.role.value}"
+    )

@@ -7,46 +7,92 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from server.access import answered_hosts, caller, check_exposure
-from server.limits import Envelope, Gate
+from graph.domain import Role
+from server.access import caller, check_exposure_with_tokens, cors_origins, local_hosts, require
+from server.demo_source import SourceState, employees_router
+from server.doorkeeper import Doorkeeper
+from server.idempotency import Idempotency
+from server.limits import Envelope, Fence, Gate
 from server.problems import Problem, add_problem_handlers, documented
 from server.pulse import Pulse
-from server.routes import control, decisions, health, incidents, overview, webhook
+from server.routes import control, decisions, demo, desk, health, incidents, me, overview, webhook
 from server.service import Service, open_service
 from server.settings import Settings
 
 ServiceFactory = Callable[[Settings], AbstractAsyncContextManager[Service]]
 
 DESCRIPTION = """The on-call medic for Apache Airflow. Errors are RFC 9457 `application/problem+json`;
-every answer carries `x-request-id`."""
+every answer carries `x-request-id`. A write with an `Idempotency-Key` is done once: the same request again
+gets the first one's answer, for a day."""
+
+CALLER_HEADERS = (
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "last-event-id",
+    "x-request-id",
+)
+SHOWN_HEADERS = ("etag", "idempotency-replayed", "retry-after", "x-request-id")
 
 
-def create_app(settings: Settings, *, service_factory: ServiceFactory = open_service) -> FastAPI:
-    """The API on a service that opens and closes with the application. Raises `SettingsInvalid`."""
-    check_exposure(settings)
+def create_app(
+    settings: Settings,
+    *,
+    service_factory: ServiceFactory = open_service,
+    source: SourceState | None = None,
+) -> FastAPI:
+    """The API on a service that opens and closes with the application.
+
+    Raises `SettingsInvalid`, here or when it opens.
+    """
+    doorkeeper, origins = Doorkeeper(settings), cors_origins(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await check_exposure_with_tokens(settings)
         async with service_factory(settings) as service:
             app.state.service = service
             app.state.pulse = Pulse(service)
             yield
+        await doorkeeper.close()
 
     app = FastAPI(
+        generate_unique_id_function=lambda route: route.name,
         title="Airmedic",
         version=version("airmedic"),
         description=DESCRIPTION,
         lifespan=lifespan,
         responses={500: {"model": Problem, **documented(500)[500]}},
     )
-    api = APIRouter(prefix="/api", dependencies=[Depends(caller)])
-    for part in (overview.router, incidents.router, decisions.router, control.router):
+    app.state.doorkeeper = doorkeeper
+    api = APIRouter(prefix="/api", dependencies=[Depends(caller)], responses=documented(401, 403, 421, 429))
+    for part in (overview.router, incidents.router, decisions.router, control.router, desk.router, me.router):
         api.include_router(part)
+    if settings.demo:
+        api.include_router(demo.router)
+        # The pipeline of the demo reads this one, from the source's own port: here people look at it.
+        viewer = Depends(require(Role.VIEWER))
+        refusals = documented(401, 403, 421, 422, 429)
+        app.include_router(
+            employees_router(source or SourceState()), dependencies=[viewer], responses=refusals
+        )
     for router in (webhook.router, api, health.router):
         app.include_router(router)
     add_problem_handlers(app)
     # The last one added is the outermost.
-    app.add_middleware(Gate, hosts=answered_hosts(settings))
+    app.add_middleware(Idempotency)
+    app.add_middleware(Gate)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=CALLER_HEADERS,
+            expose_headers=SHOWN_HEADERS,
+        )
+    app.add_middleware(Fence, hosts=local_hosts(settings), origins=frozenset(origins))
     app.add_middleware(Envelope)
     return app

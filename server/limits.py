@@ -6,6 +6,7 @@ Plain ASGI, so that nothing of a body is held beyond the cap and answers can str
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable, Collection
@@ -16,19 +17,26 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from graph.errors import StoreUnavailable
+from server.doorkeeper import doorkeeper_of
 from server.problems import problem_response
 
 log = structlog.get_logger("api")
 
 BODY_LIMIT = 256 * 1024  # bytes
 BODY_TIME = 20.0  # seconds a client may take to send its body
+# Of all bodies that are being read at once. Beyond it only small ones go on: storms of events still come in.
+HELD_LIMIT = 8 * 1024 * 1024  # bytes
+SMALL = 16 * 1024  # bytes
 DEPTH_LIMIT = 32  # nested JSON arrays and objects
 
 GUARDED = ("/api/", "/webhook")
+UNREAD = frozenset({408, 413, 429, 503})  # answers given before the whole body was read
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-BRACKETS = re.compile(rb"[\[\]{}]")
+# Possessive, and an open text is taken to its end: whatever was sent is walked through once.
+TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+OPENING = (b"[", b"{")
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -45,11 +53,13 @@ DATA_HEADERS = {
 class Refusal(Exception):
     """A request that does not reach the application."""
 
-    def __init__(self, status: int, name: str, detail: str) -> None:
+    def __init__(self, status: int, name: str, detail: str, *, wait: float = 0.0) -> None:
+        """`wait`: seconds after which the same request may fare better."""
         super().__init__(detail)
         self.status = status
         self.name = name
         self.detail = detail
+        self.wait = wait
 
 
 def is_too_deep(body: bytes, *, limit: int = DEPTH_LIMIT) -> bool:
@@ -57,8 +67,14 @@ def is_too_deep(body: bytes, *, limit: int = DEPTH_LIMIT) -> bool:
     if body.count(b"{") + body.count(b"[") <= limit:
         return False
     depth = 0
-    for bracket in BRACKETS.finditer(STRINGS.sub(b"", body)):
-        depth += 1 if bracket.group() in b"[{" else -1
+    for found in TOKENS.finditer(body):
+        token = found.group()
+        if token in OPENING:
+            depth += 1
+        elif token[:1] != b'"':
+            depth -= 1
+        elif found.end() == len(body):
+            depth += token.count(b"[") + token.count(b"{")  # an open text hides nothing
         if depth > limit:
             return True
     return False
@@ -99,7 +115,7 @@ class Envelope:
                 log.exception("request_defect", method=scope["method"], path=scope["path"])
                 if status:
                     raise
-                await _refuse(
+                await refuse(
                     Refusal(500, "internal", "the server could not do this; its log says why"),
                     scope,
                     receive,
@@ -124,13 +140,14 @@ def _add_headers(headers: MutableHeaders, path: str, request_id: str) -> None:
             headers.setdefault(name, value)
 
 
-class Gate:
-    """Refuses what is too large, too deep, too slow, compressed, not JSON, or sent by a stranger's page."""
+class Fence:
+    """Refuses what a stranger's page in somebody's browser sends, and who asks too often."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
-        """`hosts`: the only names this server answers to; None when callers must show a token anyway."""
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str], origins: Collection[str]) -> None:
+        """`hosts`: the names answered to while nobody must show a token. `origins`: whose pages may call."""
         self._app = app
         self._hosts = hosts
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _is_guarded(scope["path"]):
@@ -138,24 +155,91 @@ class Gate:
             return
         headers = Headers(scope=scope)
         try:
-            self._check_sender(headers)
-            if scope["method"] in WITH_BODY:
-                body = await _read_body(headers, receive)
-                _check_body(headers, body)
-                receive = _replay(body, receive)
+            await self._check_sender(headers, scope)
+            await _check_rate(headers, scope)
         except Refusal as refusal:
-            await _refuse(refusal, scope, receive, send)
+            await refuse(refusal, scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _check_sender(self, headers: Headers) -> None:
+    async def _check_sender(self, headers: Headers, scope: Scope) -> None:
         """Without a token, a page in a browser on this machine could speak for its user."""
         host = headers.get("host", "")
-        if self._hosts is not None and (urlsplit(f"//{host}").hostname or "") not in self._hosts:
-            raise Refusal(421, "wrong-host", "this server does not answer to the Host that was asked for")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
             raise Refusal(403, "cross-origin", "requests from pages of another origin are not accepted")
+        if (_hostname(host) in self._hosts) or await _asks(scope):
+            return
+        raise Refusal(421, "wrong-host", "this server does not answer to the Host that was asked for")
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+async def _asks(scope: Scope) -> bool:
+    """Whether callers must show a token anyway; no, as long as that cannot be told."""
+    try:
+        return await doorkeeper_of(scope["app"]).asks(scope["app"].state.service)
+    except StoreUnavailable:
+        return False
+
+
+async def _check_rate(headers: Headers, scope: Scope) -> None:
+    keeper, client = doorkeeper_of(scope["app"]), scope.get("client")
+    wait = await keeper.spend(headers, client, webhook=scope["path"] == GUARDED[1])
+    if wait:
+        raise Refusal(429, "rate-limited", f"too many requests; ask again in {math.ceil(wait)} s", wait=wait)
+
+
+class Gate:
+    """Refuses what is too large, too deep, too slow, compressed or not JSON."""
+
+    def __init__(self, app: ASGIApp, *, body_time: float = BODY_TIME, held_limit: int = HELD_LIMIT) -> None:
+        self._app = app
+        self._body_time = body_time
+        self._held_limit = held_limit
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _is_guarded(scope["path"]) or scope["method"] not in WITH_BODY:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            _check_length(headers)
+            body = await self._read_body(receive)
+            _check_body(headers, body)
+        except Refusal as refusal:
+            await refuse(refusal, scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+    async def _read_body(self, receive: Receive) -> bytes:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_time):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refusal(400, "cut-off", "the body ended early")
+                    piece = message.get("body", b"")
+                    body += piece
+                    self._held += len(piece)
+                    if len(body) > BODY_LIMIT:
+                        raise too_large()
+                    if self._held > self._held_limit and len(body) > SMALL:
+                        raise Refusal(503, "busy", "too many large bodies are being sent at once", wait=1)
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError as exc:
+            detail = f"the body took longer than {self._body_time:.0f} s"
+            raise Refusal(408, "too-slow", detail) from exc
+        finally:
+            self._held -= len(body)
 
 
 def _check_body(headers: Headers, body: bytes) -> None:
@@ -168,27 +252,18 @@ def _check_body(headers: Headers, body: bytes) -> None:
         raise Refusal(422, "too-deep", f"body: nested deeper than {DEPTH_LIMIT}")
 
 
-async def _read_body(headers: Headers, receive: Receive) -> bytes:
+def too_large() -> Refusal:
+    """The body has more bytes than any of ours needs."""
+    return Refusal(413, "too-large", f"the body is larger than {BODY_LIMIT} bytes")
+
+
+def _check_length(headers: Headers) -> None:
+    """What the headers alone give away, before anything is read."""
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refusal(415, "compressed", "compressed bodies are not accepted")
-    too_large = Refusal(413, "too-large", f"the body is larger than {BODY_LIMIT} bytes")
     declared = headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and (len(declared) > 12 or int(declared) > BODY_LIMIT):
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIME):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Refusal(400, "cut-off", "the body ended early")
-                body += message.get("body", b"")
-                if len(body) > BODY_LIMIT:
-                    raise too_large
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError as exc:
-        raise Refusal(408, "too-slow", f"the body took longer than {BODY_TIME:.0f} s") from exc
+        raise too_large()
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -205,14 +280,18 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the problem that the refusal is."""
+    headers = {"retry-after": str(math.ceil(refusal.wait))} if refusal.wait else {}
+    if refusal.status in UNREAD:
+        # What is left of the body is not read: the connection cannot be used again.
+        headers["connection"] = "close"
     answer = problem_response(
         status=refusal.status,
         name=refusal.name,
         detail=refusal.detail,
         path=scope["path"],
         request_id=scope["state"]["request_id"],
-        # What is left of the body is not read: the connection cannot be used again.
-        headers={"connection": "close"} if refusal.status in {408, 413} else None,
+        headers=headers,
     )
     await answer(scope, receive, send)
