@@ -89,7 +89,7 @@ class ApiClient:
             return answer
         detail = str(answer.get("detail", f"HTTP {response.status_code}"))
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            detail += "; set AIRMEDIC_TOKEN to the server's AIRMEDIC_API_TOKEN"
+            detail += "; set AIRMEDIC_TOKEN to a token of yours (`airmedic token create` makes one)"
         raise ApiRefused(response.status_code, detail)
 
 

@@ -28,7 +28,10 @@ class LogUnreadable(AirmedicError):
 def diagnose(
     log: Annotated[str, typer.Argument(metavar="FILE|-", help="a task's log; - reads standard input")],
     as_json: Annotated[bool, typer.Option("--json", help="for machines")] = False,
-    knowledge: Annotated[Path | None, typer.Option(help="folder with knowledge files of your own")] = None,
+    knowledge: Annotated[
+        Path | None,
+        typer.Option(envvar="AIRMEDIC_KNOWLEDGE", help="folder with knowledge files of your own"),
+    ] = None,
 ) -> None:
     """Say why a task failed, from its log alone."""
     try:
@@ -68,7 +71,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 def show(diagnosis: Diagnosis, console: Console) -> None:
     """The answer for a person."""
-    wait = diagnosis.facts.retry_after
+    asked, hint = diagnosis.facts.retry_after, diagnosis.facts.wait
     again = (
         "yes, the same task may succeed later"
         if diagnosis.transient
@@ -76,7 +79,10 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
     )
     console.print(f"[bold]{diagnosis.root_cause.value}[/bold]  confidence {diagnosis.confidence:.2f}")
     console.print(escape(diagnosis.summary))
-    console.print(f"transient: {again}" + (f"; asked to wait {wait:g} s" if wait else ""))
+    wait = f"; asked to wait {asked:g} s" if asked else f"; worth a wait of {hint:g} s" if hint else ""
+    console.print(f"transient: {again}{wait if diagnosis.transient else ''}")
+    for told in diagnosis.context:
+        console.print(f"context: {escape(told)}")
     if diagnosis.evidence:
         console.print("evidence:")
         for line in diagnosis.evidence:

@@ -359,6 +359,10 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     for finding in (*check_disk(settings), *check_settings(settings)):
         yield finding
+    from cli.doctor_people import check_people  # it takes its findings from here
+
+    async for finding in check_people(settings):
+        yield finding
     yield await check_language(settings)
 
 

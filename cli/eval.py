@@ -39,6 +39,10 @@ def diagnosis(
     cases: Annotated[Path, typer.Option(help="cases, one JSON object a line")],
     predictions: Annotated[Path | None, typer.Option(help="write one prediction a line here")] = None,
     report: Annotated[Path | None, typer.Option(help="write tables and figures into this folder")] = None,
+    knowledge: Annotated[
+        Path | None,
+        typer.Option(envvar="AIRMEDIC_KNOWLEDGE", help="folder with knowledge files of your own"),
+    ] = None,
     model: Annotated[bool, typer.Option("--model", help="ask the configured language model too")] = False,
     langsmith: Annotated[
         bool, typer.Option("--langsmith", help="also run as a LangSmith experiment")
@@ -46,14 +50,20 @@ def diagnosis(
 ) -> None:
     """Diagnose every case, score it, and put baselines beside."""
     try:
-        asyncio.run(_run(cases, predictions, report, model=model, langsmith=langsmith))
+        asyncio.run(_run(cases, predictions, report, knowledge, model=model, langsmith=langsmith))
     except AirmedicError as exc:
         typer.echo(f"airmedic: {exc}", err=True)
         raise typer.Exit(WRONG_USE) from exc
 
 
 async def _run(
-    path: Path, predictions: Path | None, folder: Path | None, *, model: bool, langsmith: bool
+    path: Path,
+    predictions: Path | None,
+    folder: Path | None,
+    knowledge: Path | None,
+    *,
+    model: bool,
+    langsmith: bool,
 ) -> None:
     from evals import report
     from evals.cases import read_cases
@@ -62,7 +72,7 @@ async def _run(
     cases = read_cases(path)
     settings = _model_settings() if model else None
     spending = Spending()
-    async with open_diagnostician(settings, spending) as diagnostician:
+    async with open_diagnostician(settings, spending, knowledge) as diagnostician:
         outcome = await run(cases, diagnostician, spending)
         report.show(outcome, Console())
         if predictions is not None:
@@ -77,8 +87,8 @@ def _model_settings() -> Settings:
     from server.settings import load_settings
 
     settings = load_settings()
-    if settings.llm_model is None or settings.llm_api_key is None:
-        raise SettingsInvalid("--model: set AIRMEDIC_LLM_MODEL and AIRMEDIC_LLM_API_KEY")
+    if settings.llm_model is None:
+        raise SettingsInvalid("--model: set AIRMEDIC_LLM_MODEL and its endpoint or key")
     return settings
 
 

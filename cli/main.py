@@ -32,6 +32,8 @@ SUB_APPS: tuple[tuple[str, str, str], ...] = (
     ("console", "cli.console", "Serve the operators' console apart from its server."),
     ("demo", "cli.demo", "Start a real Airflow, break a pipeline, and watch it heal."),
     ("policy", "cli.policy", "Check a policy file."),
+    ("audit", "cli.audit", "Read the audit trail, and prove that nobody changed it."),
+    ("token", "cli.tokens", "Make, list and revoke access tokens."),
 )
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -14,8 +14,9 @@ import uvicorn
 
 from gradio_ui.app import mount
 from graph.errors import SettingsInvalid
-from server.access import check_exposure, start_warnings
+from server.access import check_exposure_with_tokens, start_warnings
 from server.app import ServiceFactory, create_app
+from server.embedded import EmbeddedServer
 from server.logs import open_logs
 from server.service import Service, open_service
 from server.settings import Settings
@@ -24,15 +25,6 @@ GRACE = 5  # seconds that open requests have at the end
 BACKLOG = 2048
 
 log = structlog.get_logger("serve")
-
-
-class Server(uvicorn.Server):
-    """uvicorn without its own way with signals, which would end the process before the service closed."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Nothing: `serve` listens to the signals."""
-        yield
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -74,7 +66,7 @@ async def serve(
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until a signal, or until `stop` when given. An `AirmedicError` says why it cannot start."""
-    check_exposure(settings)
+    await check_exposure_with_tokens(settings)
     listening = bind(settings.host, settings.port)
     try:
         # Opened here, not by uvicorn: a start that fails ends with its sentence, not with a trace.
@@ -104,11 +96,11 @@ async def _run(
         timeout_graceful_shutdown=GRACE,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    server = Server(config)
+    server = EmbeddedServer(config)
     console = f", console: {address}/console" if settings.console else ""
     say(f"Airmedic at {address} (API: {address}/docs{console}), healing: {settings.healing}")
     say(f"Airflow {settings.airflow_id!r} at {str(settings.airflow_url).rstrip('/')}")
-    for warning in start_warnings(settings):
+    for warning in start_warnings(settings, stored=await service.tokens.exist()):
         say(f"note: {warning}")
     with _on_signals(server) if stop is None else _on_event(server, stop):
         log.info("serving", address=address, healing=settings.healing)
@@ -117,7 +109,7 @@ async def _run(
 
 
 @contextmanager
-def _on_event(server: Server, stop: asyncio.Event) -> Iterator[None]:
+def _on_event(server: EmbeddedServer, stop: asyncio.Event) -> Iterator[None]:
     async def wait() -> None:
         await stop.wait()
         server.should_exit = True
@@ -130,7 +122,7 @@ def _on_event(server: Server, stop: asyncio.Event) -> Iterator[None]:
 
 
 @contextmanager
-def _on_signals(server: Server) -> Iterator[None]:
+def _on_signals(server: EmbeddedServer) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM ends politely, a second one at once."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)

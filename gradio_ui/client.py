@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from gradio_ui.glances import Glances
-from graph.domain import Status
 from graph.errors import AirmedicError
-from server.schemas import AgentEventOut, IncidentDetailOut, IncidentOut, IncidentPage, LogPage, StatusOut
+from server.routes.me import MeOut
+from server.schemas import ControlOut, IncidentDetailOut, IncidentOut, IncidentPage, LogPage
+from server.schemas_overview import StatusOut, SummaryOut
 
 TIMEOUT = 15.0  # seconds
-LOG_PAGE = 1000  # events of one request
-LOG_PAGES = 50  # requests of one look at the agent log
+CHAT_TIMEOUT = 300.0  # seconds between two signs of life of an answer in the chat
 
 Answered = TypeVar("Answered", bound=BaseModel)
+Query = Sequence[tuple[str, str | int]]
+Body = dict[str, JsonValue]
 
 
 class ServerSilent(AirmedicError):
@@ -42,83 +47,107 @@ class ConsoleClient:
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._glances = Glances()
+        self.glances = Glances()
+
+    async def me(self, token: str) -> MeOut:
+        """Who looks. Raises `SignInNeeded`."""
+        return await self._glance(MeOut, "/api/me", token)
 
     async def status(self, token: str) -> StatusOut:
         """How things stand."""
+        return await self._glance(StatusOut, "/api/status", token)
 
-        async def look() -> StatusOut:
-            return _read(StatusOut, await self._ask("GET", "/api/status", token))
-
-        return await self._glances.at(("status", token), look)
-
-    async def incidents(
-        self, token: str, *, statuses: tuple[Status, ...] = (), limit: int = 50
-    ) -> IncidentPage:
-        """The newest incidents; of these statuses only, when some are named."""
-        query: list[tuple[str, str | int]] = [("status", status.value) for status in statuses]
-        query.append(("limit", limit))
-
-        async def look() -> IncidentPage:
-            return _read(IncidentPage, await self._ask("GET", "/api/incidents", token, params=query))
-
-        return await self._glances.at(("incidents", token, *query), look)
+    async def incidents(self, token: str, query: Query) -> IncidentPage:
+        """One page of incidents."""
+        return await self._glance(IncidentPage, "/api/incidents", token, query)
 
     async def incident(self, token: str, number: int) -> IncidentDetailOut:
         """Everything about one incident, of a moment ago at most."""
+        return await self._glance(IncidentDetailOut, f"/api/incidents/{number}", token)
 
-        async def look() -> IncidentDetailOut:
-            return _read(IncidentDetailOut, await self._ask("GET", f"/api/incidents/{number}", token))
+    async def log_page(self, token: str, query: Query) -> LogPage:
+        """One page of the agent log."""
+        return await self._glance(LogPage, "/api/logs", token, query)
 
-        return await self._glances.at(("incident", token, number), look)
+    async def summary(self, token: str, window: str) -> SummaryOut:
+        """Figures over a window."""
+        return await self._glance(SummaryOut, "/api/metrics/summary", token, [("window", window)])
+
+    async def newest_event(self, token: str) -> int:
+        """The number of the last line of the agent log; 0 when it is empty. Never from memory."""
+        query = {"order": "newest", "limit": 1}
+        page = _read(LogPage, await self._ask("GET", "/api/logs", token, params=query))
+        return page.items[0].id if page.items else 0
 
     async def stored_log(self, token: str, number: int) -> str:
         """The failed try's log as it was stored."""
         return (await self._ask("GET", f"/api/incidents/{number}/log", token)).text
 
-    async def decide(self, token: str, number: int, decision: dict[str, JsonValue]) -> IncidentOut:
+    async def decide(self, token: str, number: int, decision: Body) -> IncidentOut:
         """Answer the question an incident is waiting on. Raises `MovedOn` when it is another by now."""
-        try:
-            answer = await self._ask("POST", f"/api/incidents/{number}/decision", token, json=decision)
-        finally:
-            self._glances.clear()
-        return _read(IncidentOut, answer)
+        return await self._write(IncidentOut, f"/api/incidents/{number}/decision", token, decision)
 
     async def close(self, token: str, number: int, reason: str) -> IncidentOut:
         """Close an incident that people took over."""
-        answer = await self._ask("POST", f"/api/incidents/{number}/close", token, json={"reason": reason})
-        self._glances.clear()
-        return _read(IncidentOut, answer)
+        return await self._write(IncidentOut, f"/api/incidents/{number}/close", token, {"reason": reason})
 
-    async def events(self, token: str, *, after: int, keep: int) -> tuple[list[AgentEventOut], int]:
-        """What the agent log holds after `after`, at most the newest `keep`; and where to go on."""
-        found: list[AgentEventOut] = []
-        for _ in range(LOG_PAGES):
-            query = {"after": after, "limit": LOG_PAGE}
-            page = _read(LogPage, await self._ask("GET", "/api/logs", token, params=query))
-            found = [*found, *page.items][-keep:]
-            after = page.next
-            if len(page.items) < LOG_PAGE:
-                break
-        return found, after
+    async def reopen(self, token: str, number: int, reason: str) -> IncidentOut:
+        """Give an incident that people took over back to Airmedic."""
+        return await self._write(IncidentOut, f"/api/incidents/{number}/reopen", token, {"reason": reason})
+
+    async def control(self, token: str, switches: Body) -> ControlOut:
+        """Set the kill switch or shadow mode."""
+        return await self._write(ControlOut, "/api/control", token, switches)
+
+    async def feedback(self, token: str, said: Body) -> None:
+        """Rate an incident."""
+        try:
+            await self._ask("POST", "/api/feedback", token, json_body=said)
+        finally:
+            self.glances.clear()
+
+    async def hints(self, token: str, typed: str) -> JsonValue:
+        """What could be meant by what is typed in the chat."""
+        answer = await self._ask("GET", "/api/chat/hints", token, params={"q": typed})
+        return _json(answer)
+
+    async def thread(self, token: str, thread: str) -> JsonValue:
+        """What was said in a thread of one's own."""
+        return _json(await self._ask("GET", f"/api/chat/{thread}", token))
+
+    @asynccontextmanager
+    async def chat(self, token: str, said: Body) -> AsyncIterator[AsyncIterator[tuple[str, Body]]]:
+        """The answer to one message, event by event."""
+        timeout = httpx.Timeout(TIMEOUT, read=CHAT_TIMEOUT)
+        try:
+            async with self._http.stream(
+                "POST", "/api/chat", json=said, headers=_headers(token), timeout=timeout
+            ) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _problem(answer)
+                yield events_of(answer.aiter_lines())
+        except httpx.HTTPError as exc:
+            raise ServerSilent("Airmedic stopped answering in the middle of it.") from exc
+
+    async def _glance(self, kind: type[Answered], path: str, token: str, query: Query = ()) -> Answered:
+        async def look() -> Answered:
+            return _read(kind, await self._ask("GET", path, token, params=list(query)))
+
+        return await self.glances.at((path, token, *query), look)
+
+    async def _write(self, kind: type[Answered], path: str, token: str, body: Body) -> Answered:
+        try:
+            return _read(kind, await self._ask("POST", path, token, json_body=body))
+        finally:
+            self.glances.clear()
 
     async def _ask(
-        self,
-        method: str,
-        path: str,
-        token: str,
-        *,
-        params: object = None,
-        json: dict[str, JsonValue] | None = None,
+        self, method: str, path: str, token: str, *, params: Any = None, json_body: Body | None = None
     ) -> httpx.Response:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
             answer = await self._http.request(
-                method,
-                path,
-                params=params,  # type: ignore[arg-type]
-                json=json,
-                headers=headers,
+                method, path, params=params, json=json_body, headers=_headers(token)
             )
         except httpx.TimeoutException as exc:
             raise ServerSilent(f"Airmedic did not answer within {TIMEOUT:.0f} s.") from exc
@@ -129,6 +158,39 @@ class ConsoleClient:
         raise _problem(answer)
 
 
+async def events_of(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Body]]:
+    """Server-sent events with JSON objects in them; what is none is left out."""
+    name, data = "message", ""
+    async for line in lines:
+        if line.startswith("event:"):
+            name = line.removeprefix("event:").strip()
+        elif line.startswith("data:"):
+            data += line.removeprefix("data:").removeprefix(" ") + "\n"
+        elif not line:
+            if data:
+                body = _parsed(data)
+                if isinstance(body, dict):
+                    yield name, body
+            name, data = "message", ""
+
+
+def _headers(token: str) -> dict[str, str]:
+    # Header values are bytes: what no token can hold is not sent at all.
+    return {"authorization": f"Bearer {token}"} if token and token.isascii() and token.isprintable() else {}
+
+
+def _parsed(spelled: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(spelled)
+    except ValueError:
+        return None
+    return value
+
+
+def _json(answer: httpx.Response) -> JsonValue:
+    return _parsed(answer.text)
+
+
 def _read(kind: type[Answered], answer: httpx.Response) -> Answered:
     try:
         return kind.model_validate_json(answer.content)
@@ -137,14 +199,12 @@ def _read(kind: type[Answered], answer: httpx.Response) -> Answered:
 
 
 def _problem(answer: httpx.Response) -> AirmedicError:
-    try:
-        given = answer.json()
-    except ValueError:
-        given = None
+    given = _json(answer)
     detail = str(given.get("detail", "")) if isinstance(given, dict) else ""
     detail = detail or f"Airmedic answered HTTP {answer.status_code}."
-    if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
         return SignInNeeded(detail)
     if answer.status_code == httpx.codes.CONFLICT:
         return MovedOn(detail)
     return ServerSilent(detail) if answer.status_code >= 500 else Refused(detail)
+

@@ -7,7 +7,7 @@ from datetime import datetime
 from gradio_ui.markup import Html, badge, el, facts, join, moment, notice, section
 from gradio_ui.wording import OUTCOME, STATUS, plain
 from graph.domain import Door, Outcome, Status
-from server.schemas import AirflowOut, StatusOut
+from server.schemas_overview import AirflowOut, StatusOut
 
 
 def mode_line(status: StatusOut) -> Html:

@@ -42,6 +42,17 @@ class BodyType(BaseModel):
 class DecisionIn(BodyType):
     """Airmedic's own form. `args` holds one object per action of the plan, for `edit` only."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"type": "approve", "version": 2},
+                {"type": "reject", "version": 2, "message": "the source is down for the night"},
+                {"type": "respond", "version": 2, "message": "the password was changed at noon"},
+                {"type": "edit", "version": 2, "args": [{"slots": 8}, {"downstream": True}]},
+            ]
+        }
+    )
+
     type: Literal["approve", "edit", "reject", "respond"]
     version: Version | None = None
     message: Message = ""
@@ -66,6 +77,10 @@ class HitlDecision(BodyType):
 
 class HitlDecisions(BodyType):
     """LangChain's form: one decision per action request, in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"decisions": [{"type": "approve"}], "version": 2}]}
+    )
 
     decisions: list[HitlDecision] = Field(min_length=1, max_length=20)
     version: Version | None = None

@@ -14,7 +14,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from graph.errors import SettingsInvalid, StoreUnavailable
+from server.sqlite_connection import SqliteFile
 
+POOL = 10  # connections to Postgres kept open, and as many more in a rush
 BUSY_TIMEOUT = 30.0  # seconds a SQLite writer waits for another
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -67,10 +69,13 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
     """The engine, its schema migrated to the newest version; disposed at the end."""
     url = engine_url(database_url)
     if url.startswith("sqlite"):
-        engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+        file = SqliteFile(timeout=BUSY_TIMEOUT)
+        # More connections than incidents driven at once: none waits while it holds the turn to write.
+        engine = create_async_engine(url, connect_args={"async_creator_fn": file.connect}, pool_size=20)
         event.listen(engine.sync_engine, "connect", _tune_sqlite)
     else:
-        engine = create_async_engine(url, pool_pre_ping=True)
+        file = None
+        engine = create_async_engine(url, pool_pre_ping=True, pool_size=POOL, max_overflow=POOL)
     try:
         with store_errors("opening the database"):
             async with engine.begin() as connection:
@@ -78,3 +83,5 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
         yield engine
     finally:
         await engine.dispose()
+        if file is not None:
+            file.close()

@@ -12,6 +12,8 @@ from sqlmodel import col
 
 from graph.domain import Action, LedgerEntry, Step, TaskRef
 from graph.errors import LeaseLost
+from server.audit import AuditTrail
+from server.audit_writes import intent_entry, step_entry
 from server.database import store_errors
 from server.record import Lease
 from server.rows import ledger_of
@@ -23,12 +25,19 @@ class StoreLedger:
     """`tools.ledger.ActionLedger` on the store, fenced by the lease's epoch."""
 
     def __init__(
-        self, engine: AsyncEngine, lease: Lease, task: TaskRef, *, clock: Callable[[], datetime]
+        self,
+        engine: AsyncEngine,
+        lease: Lease,
+        task: TaskRef,
+        *,
+        clock: Callable[[], datetime],
+        audit: AuditTrail | None = None,
     ) -> None:
         self._engine = engine
         self._lease = lease
         self._task = task
         self._clock = clock
+        self._audit = audit
 
     async def entries(self, *, attempt: int | None = None) -> tuple[LedgerEntry, ...]:
         query = select(ActionRow).where(col(ActionRow.incident_id) == self._lease.incident_id)
@@ -65,6 +74,10 @@ class StoreLedger:
             async with self._engine.begin() as connection:
                 await self._check_fence(connection, lock=True)
                 await connection.execute(insert(ActionRow).values(**values))
+                if self._audit is not None:
+                    key, incident_id = str(values["key"]), self._lease.incident_id
+                    line = await intent_entry(connection, incident_id, key=key, action=action, before=before)
+                    await self._audit.append(connection, line)
         (entry,) = [one for one in await self.entries(attempt=attempt) if one.position == position]
         return entry
 
@@ -92,6 +105,8 @@ class StoreLedger:
             async with self._engine.begin() as connection:
                 if (await connection.execute(move)).rowcount != 1:
                     raise LeaseLost(f"ledger {entry.key} was moved on by another worker")
+                if self._audit is not None:
+                    await self._audit.append(connection, step_entry(entry, step, after=after, error=error))
         return entry.model_copy(update={"step": step, "after": after, "error": error, "at": now})
 
     async def _check_fence(self, connection: AsyncConnection, *, lock: bool = False) -> None:

@@ -30,11 +30,14 @@ STATUS: tuple[tuple[type[errors.AirmedicError], int, str], ...] = (
     (errors.DecisionConflict, 409, "decision-conflict"),
     (errors.DecisionInvalid, 422, "decision-invalid"),
     (errors.ActionRefused, 422, "action-refused"),
+    (errors.QueryInvalid, 422, "query-invalid"),
     (errors.StalePlan, 409, "plan-stale"),
     (errors.LeaseLost, 409, "lease-lost"),
     (errors.StoreUnavailable, 503, "database-unavailable"),
+    (errors.SignInUnavailable, 503, "sign-in-unavailable"),
     (errors.ModelUnavailable, 503, "model-unavailable"),
     (errors.AirflowUnreachable, 503, "airflow-unreachable"),
+    (errors.NotFound, 404, "airflow-knows-none"),
     (errors.AirflowError, 502, "airflow-refused"),
 )
 

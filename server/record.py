@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from graph.domain import (
+    AnswerKind,
     Decision,
     Diagnosis,
     DomainType,
@@ -22,6 +23,7 @@ from graph.domain import (
     TaskRef,
     Verification,
 )
+from server.feedback import Feedback
 
 
 class IncidentRecord(DomainType):
@@ -70,6 +72,30 @@ class IncidentRecord(DomainType):
         )
 
 
+class IncidentLine(DomainType):
+    """One incident in a list: what is shown there, and no more is read."""
+
+    id: int
+    version: int
+    status: Status
+    outcome: Outcome | None
+    severity: Severity
+    kind: IncidentKind
+    airflow: str
+    task: TaskRef
+    try_number: int
+    operator: str
+    root_cause: RootCause | None
+    summary: str
+    reason: str
+    attempt: int
+    opened_at: datetime
+    updated_at: datetime
+    failed_at: datetime | None
+    closed_at: datetime | None
+    expires_at: datetime | None
+
+
 class Occurrence(DomainType):
     """One failure as it came in."""
 
@@ -99,13 +125,39 @@ class AgentEvent(DomainType):
     data: JsonValue
 
 
+class LogQuery(DomainType):
+    """Which lines of the agent log, and in which order."""
+
+    incident_id: int | None = None
+    node: str | None = None
+    level: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str = ""
+    newest: bool = False  #: newest first
+
+
+class AnswerGiven(DomainType):
+    """One answer to one question, as it was given."""
+
+    version: int
+    kind: AnswerKind
+    by: str
+    message: str
+    plan_id: str
+    args: JsonValue
+    at: datetime
+
+
 class IncidentDetail(DomainType):
-    """An incident with its occurrences, its writes and its agent log."""
+    """An incident with its occurrences, its writes, its agent log, and what people decided and said."""
 
     incident: IncidentRecord
     occurrences: tuple[Occurrence, ...]
     ledger: tuple[LedgerEntry, ...]
     events: tuple[AgentEvent, ...]
+    answers: tuple[AnswerGiven, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
 
 
 class Lease(DomainType):

@@ -11,8 +11,8 @@ from graph.domain import (
     TaskRef,
     Verification,
 )
-from server.record import AgentEvent, IncidentRecord, Occurrence
-from server.tables import ActionRow, EventRow, IncidentRow, OccurrenceRow
+from server.record import AgentEvent, AnswerGiven, IncidentRecord, Occurrence
+from server.tables import ActionRow, DecisionRow, EventRow, IncidentRow, OccurrenceRow
 
 
 def task_of(row: IncidentRow | OccurrenceRow) -> TaskRef:
@@ -43,6 +43,10 @@ def occurrence_of(row: OccurrenceRow) -> Occurrence:
 
 def event_of(row: EventRow) -> AgentEvent:
     return AgentEvent(**{name: getattr(row, name) for name in AgentEvent.model_fields})
+
+
+def answer_of(row: DecisionRow) -> AnswerGiven:
+    return AnswerGiven(**{name: getattr(row, name) for name in AnswerGiven.model_fields})
 
 
 def ledger_of(row: ActionRow) -> LedgerEntry:

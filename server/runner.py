@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
@@ -19,7 +20,9 @@ from graph.domain import Answer, AnswerKind, Outcome, Status
 from graph.errors import AirmedicError, LeaseLost
 from graph.state import HealState
 from nodes.deps import Deps
+from server.heartbeats import Heartbeats
 from server.narration import columns_of, events_of
+from server.notices import of_outcome, of_question
 from server.notifier import Notice, Notifier
 from server.record import IncidentRecord, Lease
 from server.store import REOPENED, IncidentStore
@@ -75,8 +78,12 @@ class Runner:
         notifier: Notifier,
         clock: Callable[[], datetime],
         owner: str,
+        beats: Heartbeats | None = None,
+        callbacks: Sequence[BaseCallbackHandler] = (),
     ) -> None:
         self._store = store
+        self._beats = beats or Heartbeats()
+        self._callbacks = list(callbacks)
         self._graph = graph
         self._make_deps = make_deps
         self._notifier = notifier
@@ -91,9 +98,11 @@ class Runner:
 
     async def run(self) -> None:
         """Drive until cancelled."""
+        self._beats.expect("runner", every=TICK)
         try:
             while True:
                 await self.drive_due()
+                self._beats.beat("runner")
                 try:
                     await asyncio.wait_for(self._bell.wait(), timeout=TICK)
                 except TimeoutError:
@@ -174,6 +183,8 @@ class Runner:
     async def _advance(self, lease: Lease) -> None:
         record = await self._store.incident(lease.incident_id)
         config: RunnableConfig = {"configurable": {"thread_id": str(record.id)}, "recursion_limit": 60}
+        if self._callbacks:
+            config["callbacks"] = list(self._callbacks)
         snapshot = await self._graph.aget_state(config)
         given = self._next_input(snapshot, record)
         if isinstance(given, Skipped):
@@ -229,10 +240,12 @@ class Runner:
         if not escalated:
             closed = {"status": Status.CLOSED.value, "closed_at": self._clock(), "open_key": None}
         event = {"name": "ended", "data": {"outcome": outcome.value, "reason": reason}}
+        notice = of_outcome(await self._store.incident(record.id), outcome, reason)
         await self._store.settle(
             lease,
             wake_at=None,
             events=[event],
+            notices=[notice] if notice is not None else [],
             outcome=outcome.value,
             reason=reason,
             version=record.version + 1,
@@ -246,7 +259,7 @@ class Runner:
         if not escalated and isinstance(self._graph.checkpointer, BaseCheckpointSaver):
             # The row keeps what happened; the checkpoints were for going on.
             await self._graph.checkpointer.adelete_thread(str(record.id))
-        await self._tell(outcome.value, record, f"{record.task}: {outcome.value}", reason)
+        await self._tell(notice)
 
     async def _wait(self, lease: Lease, record: IncidentRecord, value: dict[str, Any]) -> None:
         until = datetime.fromisoformat(value["until"]) if "until" in value else None
@@ -259,10 +272,12 @@ class Runner:
             )
             return
         asked = {"name": "asked", "node": "human", "data": {"summary": question["summary"]}}
+        notice = of_question(await self._store.incident(record.id), question, until=until)
         await self._store.settle(
             lease,
             wake_at=until,
             events=[asked],
+            notices=[notice],
             status=status.value,
             question=question,
             expires_at=until,
@@ -270,10 +285,12 @@ class Runner:
             answer=None,
             failures=0,
         )
-        await self._tell("approval_asked", record, question["summary"], "; ".join(question["why"]))
+        await self._tell(notice)
 
-    async def _tell(self, event: str, record: IncidentRecord, title: str, body: str) -> None:
-        await self._notifier.tell(Notice(event=event, incident_id=record.id, title=title, body=body))
+    async def _tell(self, notice: Notice | None) -> None:
+        """After the commit, and for this process only: people hear of it from the outbox."""
+        if notice is not None:
+            await self._notifier.tell(notice)
 
     async def _stumble(self, lease: Lease, exc: Exception) -> None:
         """Record the failure and come back later; after many in a row a person must look."""
@@ -290,7 +307,11 @@ class Runner:
             if failures >= GIVE_UP:
                 reason = f"{failures} errors in a row, the last: {type(exc).__name__}: {exc}"
                 ended = {"status": Status.ESCALATED.value, "outcome": Outcome.ESCALATED.value}
-                await self._store.settle(lease, wake_at=None, events=[event], reason=reason, **ended)
+                notice = of_outcome(record, Outcome.ESCALATED, reason)
+                notices = [notice] if notice is not None else []
+                await self._store.settle(
+                    lease, wake_at=None, events=[event], notices=notices, reason=reason, **ended
+                )
                 return
             pause = BACKOFF[min(failures, len(BACKOFF)) - 1]
             until = self._clock() + timedelta(seconds=pause)
@@ -300,9 +321,14 @@ class Runner:
             log.error("stumble_unrecorded", error=str(again))
 
 
-async def forever(name: str, step: Callable[[], Awaitable[object]], *, every: float) -> None:
+async def forever(
+    name: str, step: Callable[[], Awaitable[object]], *, every: float, beats: Heartbeats | None = None
+) -> None:
     """Run `step` again and again; the outermost loop of a background job."""
+    beats = beats or Heartbeats()
+    beats.expect(name, every=every)
     while True:
+        beats.beat(name)
         try:
             await step()
         except AirmedicError as exc:

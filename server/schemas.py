@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from graph.domain import (
     Action,
+    AnswerKind,
     Decision,
     Diagnosis,
     Door,
     FixPlan,
+    ModelCost,
     Outcome,
     Remediation,
     RootCause,
@@ -20,10 +23,11 @@ from graph.domain import (
     Status,
     Step,
     TaskRef,
+    Verdict,
     Verification,
 )
 from server.answers import BodyType, plain
-from server.record import AgentEvent, IncidentDetail, IncidentRecord
+from server.record import AgentEvent, IncidentDetail, IncidentLine, IncidentRecord
 
 
 class AnswerBody(BaseModel):
@@ -74,22 +78,27 @@ class IncidentOut(AnswerBody):
     expires_at: datetime | None = Field(description="until when the question can be answered")
 
     @classmethod
-    def of(cls, record: IncidentRecord) -> IncidentOut:
-        """The body for one record."""
+    def of(cls, record: IncidentRecord | IncidentLine) -> IncidentOut:
+        """The body for one record, or for a line of a list."""
         return cls.model_validate(_fields(record, cls))
 
 
-def _fields(record: IncidentRecord, body: type[BaseModel]) -> dict[str, object]:
+def _fields(record: IncidentRecord | IncidentLine, body: type[BaseModel]) -> dict[str, object]:
     known = {name: getattr(record, name) for name in body.model_fields if hasattr(record, name)}
-    summary = record.diagnosis.summary if record.diagnosis is not None else ""
+    if isinstance(record, IncidentLine):
+        summary = record.summary
+    else:
+        summary = record.diagnosis.summary if record.diagnosis is not None else ""
     return {**known, "summary": summary, "asks": record.status is Status.WAITING_DECISION}
 
 
 class IncidentPage(AnswerBody):
-    """Incidents, newest first. Ask again with `cursor=<next>`; null at the end."""
+    """A page of incidents. Ask again with `cursor=<next>`; null at the end. A page may be short and go on."""
 
     items: list[IncidentOut]
     next: str | None
+    count: int | None = Field(None, description="with `count=true`: how many match, counted up to 1000")
+    more: bool = Field(False, description="there are more than `count`")
 
 
 class OccurrenceOut(AnswerBody):
@@ -136,6 +145,56 @@ class AgentEventOut(AnswerBody):
         return cls.model_validate(event)
 
 
+class PlanSeen(AnswerBody):
+    """One plan that was considered, and policy's word on it."""
+
+    at: datetime
+    plan_id: str
+    summary: str
+    diff: str
+    verdict: Verdict
+    rule: str
+    reasons: list[str]
+    policy: str
+    shadow: bool
+
+
+class AnswerOut(AnswerBody):
+    """One answer to one question."""
+
+    version: int
+    kind: AnswerKind
+    by: str
+    message: str
+    plan_id: str
+    args: JsonValue
+    at: datetime
+
+
+class FeedbackOut(AnswerBody):
+    """What one person said of one incident."""
+
+    id: int
+    incident_id: int
+    at: datetime
+    by: str
+    rating: int
+    cause_right: bool | None
+    cause: RootCause | None
+    comment: str
+
+
+class CostOut(AnswerBody):
+    """What asking the language model about this incident cost, all times together."""
+
+    asked: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = Field(description="null when no price is known")
+    seconds: float
+
+
 class IncidentDetailOut(IncidentOut):
     """Everything known of one incident."""
 
@@ -153,6 +212,12 @@ class IncidentDetailOut(IncidentOut):
     occurrences: list[OccurrenceOut]
     ledger: list[LedgerOut]
     events: list[AgentEventOut]
+    plans: list[PlanSeen] = Field(
+        default_factory=list, description="every plan that was considered, oldest first"
+    )
+    answers: list[AnswerOut] = Field(default_factory=list, description="what people decided")
+    feedback: list[FeedbackOut] = Field(default_factory=list)
+    cost: CostOut | None = None
 
     @classmethod
     def of_detail(cls, detail: IncidentDetail) -> IncidentDetailOut:
@@ -166,8 +231,37 @@ class IncidentDetailOut(IncidentOut):
                 "occurrences": detail.occurrences,
                 "ledger": detail.ledger,
                 "events": detail.events,
+                "plans": plans_of(detail.events),
+                "answers": detail.answers,
+                "feedback": detail.feedback,
+                "cost": cost_of(detail.events),
             }
         )
+
+
+def plans_of(events: Sequence[AgentEvent]) -> list[PlanSeen]:
+    """The plans that the agent log tells of."""
+    told = [(one.at, one.data) for one in events if one.name == "decided" and isinstance(one.data, dict)]
+    return [
+        PlanSeen.model_validate({**data, "at": at, "summary": data["plan"]})
+        for at, data in told
+        if "verdict" in data and "plan" in data
+    ]
+
+
+def cost_of(events: Sequence[AgentEvent]) -> CostOut:
+    """What the diagnoses in the agent log cost together."""
+    told = [one.data.get("model") for one in events if one.name == "diagnosed" and isinstance(one.data, dict)]
+    asked = [ModelCost.model_validate(one) for one in told if isinstance(one, dict)]
+    prices = [one.cost_usd for one in asked if one.cost_usd is not None]
+    return CostOut(
+        asked=len(asked),
+        calls=sum(one.calls for one in asked),
+        input_tokens=sum(one.input_tokens for one in asked),
+        output_tokens=sum(one.output_tokens for one in asked),
+        cost_usd=sum(prices) if prices else None,
+        seconds=sum(one.seconds for one in asked),
+    )
 
 
 def plan_out(plan: FixPlan) -> PlanOut:
@@ -176,46 +270,53 @@ def plan_out(plan: FixPlan) -> PlanOut:
 
 
 class LogPage(AnswerBody):
-    """The agent log in order. Go on with `after=<next>`."""
+    """A page of the agent log. Go on with `cursor=<next>`; a page may be short and go on.
+
+    In the order of time `next` always leads on: what comes later is found there. Newest first, it is 0 at
+    the end.
+    """
 
     items: list[AgentEventOut]
     next: int
 
 
 class CloseIn(BodyType):
-    """Why a person closes an escalated incident."""
+    """Why a person closes an escalated incident, or gives it back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "the source's owner mended it"}]})
 
     reason: Annotated[str, Field(max_length=2000), AfterValidator(plain)] = ""
 
 
-class AirflowOut(AnswerBody):
-    """Airflow as it answered last; null means not deployed or not told."""
+class FeedbackIn(BodyType):
+    """A person's word on an incident. The newest word of each person counts."""
 
-    ok: bool
-    detail: str
-    asked_at: datetime
-    version: str | None = None
-    metadatabase: bool | None = None
-    scheduler: bool | None = None
-    triggerer: bool | None = None
-    dag_processor: bool | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"incident": 12, "rating": 5, "cause_right": True},
+                {
+                    "incident": 12,
+                    "rating": 2,
+                    "cause_right": False,
+                    "cause": "rate_limited",
+                    "comment": "the API counts calls per day, its 500 only looks like an outage",
+                },
+            ]
+        }
+    )
 
+    incident: Annotated[int, Field(ge=1, le=2**63 - 1, strict=True)]
+    rating: Annotated[int, Field(ge=1, le=5, strict=True, description="1: useless, 5: just right")]
+    cause_right: bool | None = Field(None, description="whether the cause that was named is the real one")
+    cause: RootCause | None = Field(None, description="what it was instead; with `cause_right: false` only")
+    comment: Annotated[str, Field(max_length=2000), AfterValidator(plain)] = ""
 
-class StatusOut(AnswerBody):
-    """How things stand."""
-
-    airflow_id: str
-    environment: str
-    healing: str = Field(description="shadow: decides and records, touches nothing")
-    paused: bool = False  #: the kill switch is on: nothing is written
-    policy: str = Field(description="digest of the policy in force")
-    airflow: AirflowOut
-    incidents: dict[Status, int] = Field(description="how many stand where")
-    outcomes: dict[Outcome, int] = Field(description="how many ended how; only healed is a heal")
-    open: int
-    waiting_decision: int
-    seen: dict[Door, datetime | None] = Field(description="last delivery by door")
-    polled_until: datetime | None
+    @model_validator(mode="after")
+    def _cause_fits(self) -> FeedbackIn:
+        if self.cause is not None and self.cause_right is not False:
+            raise ValueError("cause: it belongs to cause_right: false")
+        return self
 
 
 class PartOut(AnswerBody):
@@ -241,6 +342,8 @@ class AliveOut(AnswerBody):
 
 class ControlIn(BodyType):
     """The switches to set; what is not named stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"paused": True}, {"shadow": True}]})
 
     paused: bool | None = None  #: the kill switch: nothing is written to Airflow
     shadow: bool | None = None  #: decide and record, touch nothing

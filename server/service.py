@@ -17,25 +17,31 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from graph.builder import build_graph
 from graph.checkpoint import open_saver
 from nodes.deps import Deps, Limits
+from server.audit import AuditTrail
 from server.database import open_database
 from server.diagnosing import open_diagnostician
 from server.intake import Intake
 from server.kept_answers import KeptAnswers
 from server.ledger import StoreLedger
 from server.notifier import LogNotifier, Notifier
+from server.outbox import Outbox
+from server.people import People, audit_keys, make_outbox
+from server.people_service import load_policy_audited, open_people
 from server.record import IncidentRecord, Lease
 from server.records import StoreRecords
+from server.requests import Requests
 from server.runner import MakeDeps, Runner, forever
 from server.settings import Settings
 from server.store import IncidentStore
 from server.tokens import TokenStore
+from server.watch import Watch
+from server.watch_service import open_watch
 from tools.actions import ActionCatalogue
 from tools.airflow_cached import CachedDags
 from tools.airflow_rest import open_airflow
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
 from tools.policy import Policy
-from tools.policy_file import load_policy
 from tools.probes import Probes, parse_probes
 
 ADMIT_EVERY = 0.25  # seconds; only a look into our own table when nothing is new
@@ -88,6 +94,12 @@ class Service:
     clock: Callable[[], datetime]
     tokens: TokenStore
     kept_answers: KeptAnswers
+    watch: Watch
+    audit: AuditTrail
+    outbox: Outbox
+    people: People
+    diagnostician: Diagnostician
+    requests: Requests
 
 
 @asynccontextmanager
@@ -103,18 +115,23 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Open database, checkpoints, Airflow and knowledge; with `background`, drive and poll until closed."""
     catalogue = ActionCatalogue.default()
-    policy = load_policy(settings.policy, catalogue=catalogue)
+    policy = await load_policy_audited(settings, catalogue, clock=clock)
+    owner = owner_name()
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(open_database(settings.database_url))
         saver = await stack.enter_async_context(open_saver(settings.database_url))
         gateway = airflow
         if gateway is None:
             gateway = await stack.enter_async_context(connect(settings))
-        store = IncidentStore(engine, clock=clock)
+        audit = AuditTrail(engine, keys=audit_keys(settings), clock=clock)
+        await audit.check_key()
+        outbox = make_outbox(settings, engine, airflow=gateway, clock=clock, owner=owner, audit=audit)
+        store = IncidentStore(engine, clock=clock, audit=audit, post=outbox)
         if diagnostician is None:
             diagnostician = await stack.enter_async_context(
                 open_diagnostician(settings, memory=store, airflow=gateway)
             )
+        requests = Requests(engine, store=store, airflow_id=settings.airflow_id, clock=clock, audit=audit)
         deps = _deps_maker(
             settings,
             engine=engine,
@@ -125,8 +142,9 @@ async def open_service(
             policy=policy,
             clock=clock,
             sleep=sleep,
+            audit=audit,
+            requests=requests,
         )
-        owner = owner_name()
         await store.free_leases(dead=lambda other: is_gone(other, owner))
         runner = Runner(
             store=store,
@@ -146,7 +164,53 @@ async def open_service(
         )
         if background:
             await stack.enter_async_context(_background(settings, intake, runner))
-        yield Service(settings, store, gateway, intake, runner, policy, catalogue, clock)
+        watch = await stack.enter_async_context(
+            open_watch(
+                settings,
+                engine,
+                store,
+                gateway,
+                intake,
+                runner,
+                post=outbox,
+                clock=clock,
+                background=background,
+            )
+        )
+        people = await stack.enter_async_context(
+            open_people(
+                settings,
+                engine,
+                store=store,
+                airflow=gateway,
+                policy=policy,
+                outbox=outbox,
+                audit=audit,
+                clock=clock,
+                owner=owner,
+                is_dead=lambda other: is_gone(other, owner),
+                background=background,
+            )
+        )
+        tokens, kept = TokenStore(engine, clock=clock, audit=audit), KeptAnswers(engine, clock=clock)
+        yield Service(
+            settings,
+            store,
+            gateway,
+            intake,
+            runner,
+            policy,
+            catalogue,
+            clock,
+            tokens,
+            kept,
+            watch=watch,
+            audit=audit,
+            outbox=outbox,
+            people=people,
+            diagnostician=diagnostician,
+            requests=requests,
+        )
 
 
 def _deps_maker(
@@ -160,6 +224,8 @@ def _deps_maker(
     policy: Policy,
     clock: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]],
+    audit: AuditTrail,
+    requests: Requests,
 ) -> MakeDeps:
     records = StoreRecords(engine, store=store, clock=clock, shadow=settings.healing == "shadow")
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
@@ -169,7 +235,7 @@ def _deps_maker(
     def make_deps(lease: Lease, record: IncidentRecord) -> Deps:
         return Deps(
             airflow=cast(AirflowGateway, CachedDags(airflow, clock=clock)),
-            ledger=StoreLedger(engine, lease, record.task, clock=clock),
+            ledger=StoreLedger(engine, lease, record.task, clock=clock, audit=audit),
             diagnostician=diagnostician,
             catalogue=catalogue,
             policy=policy,
@@ -180,6 +246,7 @@ def _deps_maker(
             limits=limits,
             environment=settings.environment,
             probes=probes,
+            requests=requests,
         )
 
     return make_deps

@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     approval_timeout: timedelta = timedelta(hours=12)
     probes: str = ""  #: host:port or URLs, comma-separated; a retry waits until the one it needs answers
     stuck_after: timedelta = timedelta(minutes=10)  #: scheduled or queued that long without starting
-    late_after: timedelta = timedelta(minutes=5)  #: a scheduled run that does not exist that long after it was due
+    late_after: timedelta = timedelta(minutes=5)  #: a run that does not exist that long after it was due
+    overrun_after: timedelta = timedelta(minutes=5)  #: over the usual before a running task is stuck
 
     # --- the service ---
     database_url: str = "sqlite:///airmedic.db"
@@ -76,6 +77,16 @@ class Settings(BaseSettings):
     watch_interval: timedelta = timedelta(seconds=60)  #: between two rounds of the watch
     log_file: Path | None = Path("logs/pipeline.log")
     console: bool = True
+    stream_limit: timedelta = timedelta(hours=1)  #: an event stream ends then; clients come back
+    demo: bool = False  #: the demo's employees and simulated failures beside the API
+
+    # --- people are told, and what was done is kept ---
+    public_url: HttpUrl | None = None  #: where people reach this server; stands in what they are sent
+    notify_urls: SecretStr | None = None  #: Apprise URLs, separated by commas or spaces
+    notify: Path | None = None  #: a YAML file that says who is told what
+    notify_digest: timedelta = timedelta(hours=1)  #: what went well comes bundled that often
+    approval_warning: timedelta | None = None  #: before a question expires; else a quarter, at most 30 min
+    audit_key: SecretStr | None = None  #: the audit trail is chained under it; commas while you rotate it
 
     # --- a language model (optional) ---
     llm_model: str | None = None
@@ -87,6 +98,19 @@ class Settings(BaseSettings):
     )
     llm_price_input: float | None = Field(None, ge=0)  #: US dollars per million tokens
     llm_price_output: float | None = Field(None, ge=0)
+
+
+class DatabaseSettings(BaseSettings):
+    """The one setting of commands that need no Airflow."""
+
+    model_config = Settings.model_config
+
+    database_url: str = "sqlite:///airmedic.db"
+
+
+def load_database_url() -> str:
+    """Where the database is, from the environment or `.env`."""
+    return DatabaseSettings().database_url
 
 
 # Read by the command line, the plugin and the demo's DAGs, not by the service.
@@ -121,7 +145,11 @@ def load_settings(environ: Mapping[str, str] | None = None, **given: object) -> 
         raise SettingsInvalid(
             "AIRMEDIC_AIRFLOW_TOKEN, or AIRMEDIC_AIRFLOW_USERNAME and AIRMEDIC_AIRFLOW_PASSWORD, must be set"
         )
-    for path, name in ((settings.policy, "POLICY"), (settings.knowledge, "KNOWLEDGE")):
+    for path, name in (
+        (settings.policy, "POLICY"),
+        (settings.notify, "NOTIFY"),
+        (settings.knowledge, "KNOWLEDGE"),
+    ):
         if path is not None and not path.exists():
             raise SettingsInvalid(f"{PREFIX}{name} names {str(path)!r}, which does not exist")
     return settings

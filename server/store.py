@@ -17,7 +17,10 @@ from sqlmodel import SQLModel, col
 
 from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot, digest
 from graph.errors import DecisionConflict, LeaseLost
+from server.audit import AuditTrail, audited, bounded
+from server.audit_chain import AuditEntry
 from server.database import store_errors
+from server.notifier import Notice, NoticePost
 from server.record import IncidentRecord, Lease, Occurrence
 from server.rows import occurrence_of
 from server.store_reads import ENDED, StoreReads
@@ -68,6 +71,18 @@ def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, An
 
 class IncidentStore(StoreReads):
     """Incidents, occurrences, decisions, logs and the agent log, in SQLite or Postgres."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        clock: Callable[[], datetime],
+        audit: AuditTrail | None = None,
+        post: NoticePost | None = None,
+    ) -> None:
+        super().__init__(engine, clock=clock)
+        self._audit = audit
+        self._post = post
 
     # --- coming in ---
 
@@ -237,8 +252,15 @@ class IncidentStore(StoreReads):
         """Keep the lease; raises `LeaseLost` when somebody took it over."""
         await self.record(lease, lease_until=self._clock() + LEASE)
 
-    async def record(self, lease: Lease, *, events: Sequence[dict[str, Any]] = (), **values: object) -> None:
-        """Change the leased incident and add to its agent log, in one transaction."""
+    async def record(
+        self,
+        lease: Lease,
+        *,
+        events: Sequence[dict[str, Any]] = (),
+        notices: Sequence[Notice] = (),
+        **values: object,
+    ) -> None:
+        """Change the leased incident, its agent log and audit trail, and post notices, in one transaction."""
         now = self._clock()
         change = (
             update(IncidentRow)
@@ -252,6 +274,18 @@ class IncidentStore(StoreReads):
                     raise LeaseLost(f"incident {lease.incident_id} is driven by another worker")
                 for event in events:
                     await connection.execute(self._event_insert(lease.incident_id, event, now))
+                await self._tell_and_audit(connection, notices, audited(lease.incident_id, events))
+
+    async def _tell_and_audit(
+        self, connection: AsyncConnection, notices: Sequence[Notice], entries: Sequence[AuditEntry]
+    ) -> None:
+        """The last statements of a transaction: the audit trail's head is locked until it commits."""
+        for notice in notices:
+            if self._post is not None:
+                await self._post.post(connection, notice)
+        for entry in entries:
+            if self._audit is not None:
+                await self._audit.append(connection, entry)
 
     @staticmethod
     def _event_insert(incident_id: int | None, event: dict[str, Any], now: datetime) -> Insert:
@@ -265,11 +299,13 @@ class IncidentStore(StoreReads):
         *,
         wake_at: datetime | None,
         events: Sequence[dict[str, Any]] = (),
+        notices: Sequence[Notice] = (),
         **values: object,
     ) -> None:
         """Give the lease back and sleep until `wake_at`, or not at all when somebody rang meanwhile."""
         rung = case((col(IncidentRow.wake_at) > lease.since, col(IncidentRow.wake_at)), else_=wake_at)
-        await self.record(lease, events=events, lease_owner=None, lease_until=None, wake_at=rung, **values)
+        given_back: dict[str, Any] = {"lease_owner": None, "lease_until": None, "wake_at": rung, **values}
+        await self.record(lease, events=events, notices=notices, **given_back)
 
     async def withdraw(self, incident_id: int, *, version: int, reason: str) -> None:
         """The world moved under a question or a timer: the plan is looked at afresh, the question is gone."""
@@ -288,9 +324,9 @@ class IncidentStore(StoreReads):
         """One line in the agent log, outside any incident's lease."""
         with store_errors("writing the agent log"):
             async with self._engine.begin() as connection:
-                await connection.execute(
-                    self._event_insert(incident_id, {"name": name, **event}, self._clock())
-                )
+                line = {"name": name, **event}
+                await connection.execute(self._event_insert(incident_id, line, self._clock()))
+                await self._tell_and_audit(connection, (), audited(incident_id, [line]))
 
     async def wake(self, runs: Collection[tuple[str, str]]) -> int:
         """Make the incidents of these (dag, run) pairs due now, but for those that wait for a person."""
@@ -337,6 +373,8 @@ class IncidentStore(StoreReads):
                     if not isinstance(result, CursorResult) or result.rowcount != 1:
                         raise DecisionConflict(await self._why_not(incident_id, version))
                     session.add(given)
+                    await session.flush()
+                    await self._tell_and_audit(await session.connection(), (), [_answered(given)])
         except IntegrityError as exc:
             raise DecisionConflict(f"incident {incident_id} was answered already") from exc
         return await self.incident(incident_id)
@@ -367,7 +405,8 @@ class IncidentStore(StoreReads):
 
     async def reopen(self, incident_id: int, *, by: str, reason: str) -> IncidentRecord:
         """A person gives an escalated incident back: it is looked at afresh, spent plans stay spent."""
-        done = await self._write(self._reopening(incident_id, self._clock()))
+        entry = AuditEntry(kind="reopened", by=by, incident_id=incident_id, data={"reason": reason})
+        done = await self._write(self._reopening(incident_id, self._clock()), entry=entry)
         record = await self.incident(incident_id)
         if not done:
             raise DecisionConflict(
@@ -379,11 +418,13 @@ class IncidentStore(StoreReads):
     async def close(self, incident_id: int, *, by: str, reason: str) -> IncidentRecord:
         """A person closes an escalated incident."""
         now = self._clock()
-        done = await self._write(
+        closing = (
             update(IncidentRow)
             .where(col(IncidentRow.id) == incident_id, col(IncidentRow.status) == Status.ESCALATED.value)
             .values(status=Status.CLOSED.value, closed_at=now, updated_at=now, open_key=None, wake_at=None)
         )
+        entry = AuditEntry(kind="closed", by=by, incident_id=incident_id, data={"reason": reason})
+        done = await self._write(closing, entry=entry)
         record = await self.incident(incident_id)
         if not done:
             raise DecisionConflict(
@@ -407,17 +448,32 @@ class IncidentStore(StoreReads):
         await self._write(insert_once(self._engine, LogRow, row))
         return name
 
-    async def remember(self, key: str, value: JsonValue) -> None:
-        """Remember a value under this key."""
+    async def remember(self, key: str, value: JsonValue, *, entry: AuditEntry | None = None) -> None:
+        """Remember a value under this key; with `entry`, the audit trail says so in the same transaction."""
         now = self._clock()
         await self._write(
             insert_once(self._engine, SettingRow, {"key": key, "value": value, "updated_at": now})
         )
         await self._write(
-            update(SettingRow).where(col(SettingRow.key) == key).values(value=value, updated_at=now)
+            update(SettingRow).where(col(SettingRow.key) == key).values(value=value, updated_at=now),
+            entry=entry,
         )
 
-    async def _write(self, statement: Any) -> int:
+    async def _write(self, statement: Any, *, entry: AuditEntry | None = None) -> int:
         with store_errors("writing"):
             async with self._engine.begin() as connection:
-                return max((await connection.execute(statement)).rowcount, 0)
+                done = max((await connection.execute(statement)).rowcount, 0)
+                if done and entry is not None:
+                    await self._tell_and_audit(connection, (), [entry])
+                return done
+
+
+def _answered(given: DecisionRow) -> AuditEntry:
+    data: dict[str, JsonValue] = {
+        "kind": given.kind,
+        "version": given.version,
+        "message": given.message,
+        "plan_id": given.plan_id,
+        "args": bounded(given.args),
+    }
+    return AuditEntry(kind="answered", by=given.by, incident_id=given.incident_id, data=data)

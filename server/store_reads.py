@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Text, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlmodel import col
 
 from graph.domain import Outcome, Status, TaskRef
 from graph.errors import IncidentNotFound
 from server.database import store_errors
-from server.record import AgentEvent, IncidentDetail, IncidentRecord
-from server.rows import event_of, incident_of, ledger_of, occurrence_of, task_of
-from server.tables import ActionRow, EventRow, IncidentRow, LogRow, OccurrenceRow, SettingRow
+from server.feedback import FeedbackStore, counting
+from server.figures import Figures
+from server.listing import Listing
+from server.record import AgentEvent, IncidentDetail, IncidentRecord, LogQuery
+from server.rows import answer_of, event_of, incident_of, ledger_of, occurrence_of, task_of
+from server.tables import (
+    ActionRow,
+    DecisionRow,
+    EventRow,
+    IncidentRow,
+    LogRow,
+    OccurrenceRow,
+    SettingRow,
+)
 from tools.memory import Remembered
 
 ENDED = (Status.CLOSED, Status.ESCALATED)
+FAILED = (Outcome.ESCALATED, Outcome.NOT_HEALED)
+WALKED = 5000  # lines of the agent log that one page of a text search looks at
 
 
 class StoreReads:
@@ -29,6 +43,9 @@ class StoreReads:
     def __init__(self, engine: AsyncEngine, *, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._clock = clock
+        self.listing = Listing(engine)
+        self.feedback = FeedbackStore(engine, clock=clock)
+        self.figures = Figures(engine)
 
     async def incident(self, incident_id: int) -> IncidentRecord:
         """One incident. Raises `IncidentNotFound`."""
@@ -57,28 +74,32 @@ class StoreReads:
         return [incident_of(row) for row in await self._rows(query)]
 
     async def recall(self, signature: str, *, limit: int = 20) -> Remembered | None:
-        """What was true of this signature, and how often what was done about it helped; newest first."""
+        """What was true of this signature, how often what was done about it helped, and what people said."""
         query = (
             select(IncidentRow)
-            .where(
-                col(IncidentRow.signature) == signature,
-                col(IncidentRow.outcome).is_not(None),
-                col(IncidentRow.attempt) > 0,
-            )
+            .where(col(IncidentRow.signature) == signature, col(IncidentRow.outcome).is_not(None))
             .order_by(col(IncidentRow.id).desc())
             .limit(limit)
         )
         records = [incident_of(row) for row in await self._rows(query)]
-        healed = [one for one in records if one.outcome is Outcome.HEALED]
-        if not healed or healed[0].diagnosis is None:
+        said = counting(await self.feedback.of(*(one.id for one in records))) if records else []
+        about = [one for one in said if one.cause_right is not None]
+        healed = [one for one in records if one.outcome is Outcome.HEALED and one.attempt > 0]
+        newest = next((one for one in (*healed, *records) if one.diagnosis is not None), None)
+        if newest is None or newest.diagnosis is None or not (healed or about):
             return None
-        failed = [one for one in records if one.outcome in (Outcome.ESCALATED, Outcome.NOT_HEALED)]
+        failed = [one for one in records if one.outcome in FAILED and one.attempt > 0]
+        last = about[-1] if about else None
         return Remembered(
-            incident_id=healed[0].id,
-            diagnosis=healed[0].diagnosis,
+            incident_id=newest.id,
+            diagnosis=newest.diagnosis,
             healed=len(healed),
             failed=len(failed),
-            last_failed=bool(failed) and failed[0].id > healed[0].id,
+            last_failed=bool(failed) and (not healed or failed[0].id > healed[0].id),
+            right=sum(one.cause_right is True for one in about),
+            wrong=sum(one.cause_right is False for one in about),
+            corrected=last.cause if last is not None and last.cause_right is False else None,
+            corrected_by=last.by if last is not None else "",
         )
 
     async def detail(self, incident_id: int) -> IncidentDetail:
@@ -94,11 +115,18 @@ class StoreReads:
             .where(col(ActionRow.incident_id) == incident_id)
             .order_by(col(ActionRow.attempt), col(ActionRow.position))
         )
+        answers = await self._rows(
+            select(DecisionRow)
+            .where(col(DecisionRow.incident_id) == incident_id)
+            .order_by(col(DecisionRow.id))
+        )
         return IncidentDetail(
             incident=record,
             occurrences=tuple(occurrence_of(row) for row in occurrences),
             ledger=tuple(ledger_of(row) for row in actions),
             events=tuple(await self.events(incident_id=incident_id, limit=1000)),
+            answers=tuple(answer_of(row) for row in answers),
+            feedback=tuple(await self.feedback.of(incident_id)),
         )
 
     async def events(
@@ -111,15 +139,42 @@ class StoreReads:
         limit: int = 200,
     ) -> list[AgentEvent]:
         """The agent log in order, after the event with id `after`."""
-        wanted: list[ColumnElement[bool]] = [col(EventRow.id) > after]
-        if incident_id is not None:
-            wanted.append(col(EventRow.incident_id) == incident_id)
-        if node is not None:
-            wanted.append(col(EventRow.node) == node)
-        if level is not None:
-            wanted.append(col(EventRow.level) == level)
-        query = select(EventRow).where(*wanted).order_by(col(EventRow.id)).limit(limit)
-        return [event_of(row) for row in await self._rows(query)]
+        query = LogQuery(incident_id=incident_id, node=node, level=level)
+        return (await self.log_page(query, cursor=after, limit=limit))[0]
+
+    async def log_page(
+        self, query: LogQuery, *, cursor: int = 0, limit: int = 200
+    ) -> tuple[list[AgentEvent], int | None]:
+        """A page of the agent log, and where to go on; None at the end. A page may be short and go on."""
+        number = col(EventRow.id)
+        order = number.desc() if query.newest else number
+        walk = select(EventRow).where(*_of_log(query)).order_by(order)
+        if cursor:
+            walk = walk.where(number < cursor if query.newest else number > cursor)
+        if not query.text:
+            rows = await self._rows(walk.limit(limit))
+            return [event_of(row) for row in rows], rows[-1].id if len(rows) == limit else None
+        # Text is looked for in so many lines and no more, so that no page takes longer than another.
+        near = walk.with_only_columns(number).limit(WALKED).subquery()
+        chosen = select(EventRow).join(near, near.c.id == number).where(_holds(query.text))
+        rows = await self._rows(chosen.order_by(order).limit(limit))
+        if len(rows) == limit:
+            return [event_of(row) for row in rows], rows[-1].id
+        edge = await self._rows(walk.offset(WALKED - 1).limit(1))
+        return [event_of(row) for row in rows], edge[0].id if edge else None
+
+    async def log_lines(self, query: LogQuery, *, after: int, limit: int) -> list[AgentEvent]:
+        """The next lines after this one that hold, oldest first."""
+        items, more = await self.log_page(query, cursor=after, limit=limit)
+        while not items and more is not None:
+            items, more = await self.log_page(query, cursor=more, limit=limit)
+        return items
+
+    async def last_event(self) -> int:
+        """The number of the newest line of the agent log; 0 before the first."""
+        with store_errors("reading"):
+            async with self._engine.connect() as connection:
+                return int((await connection.execute(select(func.max(col(EventRow.id))))).scalar_one() or 0)
 
     async def outcomes(self) -> dict[Outcome, int]:
         """How many incidents ended how."""
@@ -172,3 +227,26 @@ class StoreReads:
         with store_errors("reading"):
             async with AsyncSession(self._engine) as session:
                 return list((await session.execute(query)).scalars().all())
+
+
+def _of_log(query: LogQuery) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = []
+    if query.incident_id is not None:
+        wanted.append(col(EventRow.incident_id) == query.incident_id)
+    if query.node is not None:
+        wanted.append(col(EventRow.node) == query.node)
+    if query.level is not None:
+        wanted.append(col(EventRow.level) == query.level)
+    if query.since is not None:
+        wanted.append(col(EventRow.at) >= query.since)
+    if query.until is not None:
+        wanted.append(col(EventRow.at) < query.until)
+    return wanted
+
+
+def _holds(words: str) -> ColumnElement[bool]:
+    """Whether the line holds this text, in upper or lower case; spelled as the stored JSON spells it."""
+    spelled = json.dumps(words)[1:-1].lower()
+    stored = func.lower(cast(col(EventRow.data), Text))
+    name = func.lower(col(EventRow.name))
+    return or_(stored.contains(spelled, autoescape=True), name.contains(spelled, autoescape=True))

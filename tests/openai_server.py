@@ -122,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(code, json.dumps(error).encode() if body is None else body, headers=headers)
             case Raw(body, declared, content_type):
                 self._send(200, body, declared=declared, content_type=content_type)
+            case Completion() if request.body.get("stream"):
+                self._send(200, streamed(reply), content_type="text/event-stream")
             case Completion():
                 self._send(200, json.dumps(_completion(reply, request.body.get("model", ""))).encode())
 
@@ -178,3 +180,29 @@ def _completion(reply: Completion, model: str) -> dict[str, Any]:
             "total_tokens": sent + received,
         }
     return answer
+
+
+def streamed(reply: Completion, *, pieces: int = 4) -> bytes:
+    """The same completion as server-sent events, its text in pieces."""
+    text = reply.content or ""
+    size = max(1, -(-len(text) // pieces))
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": text[at : at + size]} for at in range(0, len(text), size)]
+    if reply.refusal:
+        deltas.append({"refusal": reply.refusal})
+    for index, (name, args) in enumerate(reply.tool_calls):
+        function = {"name": name, "arguments": json.dumps(args)}
+        call = {"index": index, "id": f"call_{index}", "type": "function", "function": function}
+        deltas.append({"tool_calls": [call]})
+    reason = reply.finish_reason or ("tool_calls" if reply.tool_calls else "stop")
+    base = {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
+    chunks: list[dict[str, Any]] = [
+        {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+    ]
+    chunks.append({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    if reply.usage is not None:
+        sent, received = reply.usage
+        usage = {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}
+        chunks.append({**base, "choices": [], "usage": usage})
+    lines = [f"data: {json.dumps(one)}\n\n" for one in chunks]
+    return "".join([*lines, "data: [DONE]\n\n"]).encode()

@@ -8,6 +8,7 @@ from sqlmodel import SQLModel
 import server.tables
 import server.tables_access
 import server.tables_api
+import server.tables_chat
 import server.tables_people
 import server.tables_watch
 import server.tables_work  # noqa: F401  the imports fill SQLModel.metadata

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from pydantic import JsonValue
 
-from server.access import OperatorDep, ServiceDep
+from graph.domain import Role
+from server.access import OperatorDep, ServiceDep, ViewerDep
+from server.audit_chain import AuditEntry
 from server.problems import documented
 from server.records import CONTROL
 from server.schemas import ControlIn, ControlOut
@@ -28,21 +30,27 @@ async def read_switches(service: Service) -> ControlOut:
 
 
 @router.get("", responses=documented(401, 503))
-async def read_control(service: ServiceDep) -> ControlOut:
+async def read_control(service: ServiceDep, _by: ViewerDep) -> ControlOut:
     """Whether Airmedic may write to Airflow at this moment."""
     return await read_switches(service)
 
 
 @router.post("", responses=documented(400, 401, 403, 408, 413, 415, 422, 503))
 async def set_control(body: ControlIn, service: ServiceDep, by: OperatorDep) -> ControlOut:
-    """Pause or resume all writing, or switch shadow mode: from the next write on, and over restarts."""
+    """Pause or resume all writing, or switch shadow mode: from the next write on, and over restarts.
+
+    Any operator may stop or resume; switching shadow mode off, which lets Airmedic act, is for admins.
+    """
+    if body.shadow is False and not by.may(Role.ADMIN):
+        raise HTTPException(403, f"only an admin switches shadow mode off; {by.name!r} is {by.role.value}")
     before = await read_switches(service)
     chosen: dict[str, JsonValue] = {
         "paused": before.paused if body.paused is None else body.paused,
         "shadow": before.shadow if body.shadow is None else body.shadow,
         "by": by.name,
     }
-    await service.store.remember(CONTROL, chosen)
+    entry = AuditEntry(kind="control", by=by.name, data={**chosen, "before": before.model_dump(mode="json")})
+    await service.store.remember(CONTROL, chosen, entry=entry)
     await service.store.add_event("control", level="warning", data=chosen)
     service.runner.ring()
     return await read_switches(service)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Response
 
 from graph.domain import Answer, AnswerKind
 from graph.errors import ActionRefused, DecisionConflict, DecisionInvalid, StoreUnavailable
-from server.access import OperatorDep, ServiceDep
+from server.access import OperatorDep, ServiceDep, check_approver
 from server.answers import DecisionBody, DecisionIn, HitlDecisions, InboxAnswer, Question, to_answer
 from server.problems import documented
 from server.record import IncidentRecord
@@ -30,7 +30,8 @@ IfMatch = Annotated[str | None, Header(description="the version shown, as the in
 @router.post(
     "/{incident_id}/decision",
     status_code=202,
-    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
+    summary="Answer a question",
+    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
 )
 async def decide(
     incident_id: IncidentId,
@@ -47,9 +48,15 @@ async def decide(
     """
     version = _version(body, if_match)
     record = await service.store.incident(incident_id)
-    answer = to_answer(body, _asked(record, version), by=by.name)
-    _check_plan(answer, record, service)
-    record = await service.store.answer(incident_id, version=version, answer=answer)
+    try:
+        question = _asked(record, version)
+        await check_approver(by, record, service)
+        answer = to_answer(body, question, by=by.name).model_copy(update={"role": by.role})
+        _check_plan(answer, record, service)
+        record = await service.store.answer(incident_id, version=version, answer=answer)
+    except (DecisionInvalid, DecisionConflict) as exc:
+        await service.audit.note("refused", by=by.name, incident_id=incident_id, what="answer", why=str(exc))
+        raise
     service.runner.ring()
     await _note(answer, incident_id, service)
     response.headers["etag"] = etag(record.version)
@@ -109,21 +116,40 @@ async def _note(answer: Answer, incident_id: int, service: Service) -> None:
         log.warning("note_lost", incident_id=incident_id, error=str(exc))
 
 
-@router.post("/{incident_id}/close", responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503))
+@router.post(
+    "/{incident_id}/close",
+    summary="Close an escalated incident",
+    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+)
 async def close(
-    incident_id: IncidentId, service: ServiceDep, by: OperatorDep, body: CloseIn | None = None
+    incident_id: IncidentId,
+    service: ServiceDep,
+    by: OperatorDep,
+    response: Response,
+    body: CloseIn | None = None,
 ) -> IncidentOut:
     """Close an incident that was escalated to people."""
     reason = redact(body.reason) if body is not None else ""
-    return IncidentOut.of(await service.store.close(incident_id, by=by.name, reason=reason))
+    record = await service.store.close(incident_id, by=by.name, reason=reason)
+    response.headers["etag"] = etag(record.version)
+    return IncidentOut.of(record)
 
 
-@router.post("/{incident_id}/reopen", responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 503))
+@router.post(
+    "/{incident_id}/reopen",
+    summary="Give an escalated incident back",
+    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+)
 async def reopen(
-    incident_id: IncidentId, service: ServiceDep, by: OperatorDep, body: CloseIn | None = None
+    incident_id: IncidentId,
+    service: ServiceDep,
+    by: OperatorDep,
+    response: Response,
+    body: CloseIn | None = None,
 ) -> IncidentOut:
     """Give an escalated incident back to Airmedic: it is looked at afresh."""
     reason = redact(body.reason) if body is not None else ""
     record = await service.store.reopen(incident_id, by=by.name, reason=reason)
     service.runner.ring()
+    response.headers["etag"] = etag(record.version)
     return IncidentOut.of(record)

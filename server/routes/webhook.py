@@ -22,7 +22,24 @@ router = APIRouter(tags=["webhook"])
 
 BODY: dict[str, Any] = {
     "required": True,
-    "content": {"application/json": {"schema": TaskEvent.model_json_schema()}},
+    "content": {
+        "application/json": {
+            "schema": TaskEvent.model_json_schema(),
+            "examples": {
+                "failure": {
+                    "summary": "a task instance failed",
+                    "value": {
+                        "event": "task_instance_failed",
+                        "dag_id": "orders",
+                        "run_id": "scheduled__2026-03-01T03:00:00+00:00",
+                        "task_id": "load",
+                        "try_number": 1,
+                        "error": "ConnectionError: connection refused",
+                    },
+                }
+            },
+        }
+    },
 }
 SIGNATURE: list[dict[str, Any]] = [
     {
@@ -49,7 +66,8 @@ def _door(body: bytes) -> Door:
 @router.post(
     "/webhook",
     status_code=202,
-    responses=documented(401, 403, 408, 413, 415, 422, 503),
+    summary="Take an event",
+    responses=documented(400, 401, 403, 408, 413, 415, 421, 422, 429, 503),
     openapi_extra={"requestBody": BODY, "parameters": SIGNATURE},
 )
 async def receive_event(request: Request, service: ServiceDep) -> EventAccepted:

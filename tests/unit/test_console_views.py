@@ -17,7 +17,8 @@ from gradio_ui.status_page import mode_line, status_page
 from gradio_ui.timeline import log_list, sentence, timeline
 from gradio_ui.wording import OUTCOME, SEVERITY, STATUS, STEP, VERDICT
 from graph.domain import Outcome, Severity, Status, Step, Verdict
-from server.schemas import AgentEventOut, IncidentDetailOut, IncidentPage, StatusOut
+from server.schemas import AgentEventOut, IncidentDetailOut, IncidentPage
+from server.schemas_overview import StatusOut
 
 AT = "2026-03-01T03:00:00+00:00"
 ATTACKS = [

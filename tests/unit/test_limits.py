@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from server.limits import is_too_deep
+from server.limits import BODY_LIMIT, is_too_deep
 
 
 @pytest.mark.parametrize(
@@ -18,7 +20,29 @@ from server.limits import is_too_deep
         pytest.param(b'{"a": "\\"' + b"[" * 500 + b'"}', False, id="nor after an escaped quote"),
         pytest.param(b'"\\\\"' + b"[" * 33, True, id="an escaped backslash ends no text"),
         pytest.param(b'"' + b"[" * 500, True, id="an open text hides nothing"),
+        pytest.param(b'"' + b"[" * 500 + b"\\", True, id="nor with a last backslash"),
+        pytest.param(b'["[' * 20 + b'"]' * 20, False, id="texts inside arrays"),
     ],
 )
 def test_depth(body: bytes, deep: bool) -> None:
     assert is_too_deep(body) is deep
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param(b'\\"', id="escaped quotes"),
+        pytest.param(b'"', id="quotes"),
+        pytest.param(b"\\", id="backslashes"),
+        pytest.param(b"[]", id="brackets"),
+        pytest.param(b'"\\', id="texts that never end"),
+    ],
+)
+def test_no_body_takes_long_to_look_at(piece: bytes) -> None:
+    """One pass, whatever was sent: a pattern that tries again from each quote takes minutes for this."""
+    body = (b"[" * 33 + b'"' + piece * BODY_LIMIT)[:BODY_LIMIT]
+
+    started = time.perf_counter()
+    is_too_deep(body, limit=BODY_LIMIT)
+
+    assert time.perf_counter() - started < 1

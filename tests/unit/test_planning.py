@@ -90,6 +90,21 @@ def test_a_retry_waits(
     assert made.actions[-1].name == "clear_task"
 
 
+@pytest.mark.parametrize(
+    ("facts", "attempts", "seconds"),
+    [
+        pytest.param(Facts(wait=300), 0, 300, id="what knowledge says of the error"),
+        pytest.param(Facts(wait=300), 1, 600, id="doubled like any other"),
+        pytest.param(Facts(wait=5, retry_after=90), 0, 91, id="never before Retry-After"),
+        pytest.param(Facts(wait=-1), 0, 20, id="nonsense counts for nothing"),
+    ],
+)
+def test_a_wait_hint_reaches_the_plan(facts: Facts, attempts: int, seconds: float) -> None:
+    diagnosis = make_diagnosis(root_cause=RootCause.NETWORK_UNREACHABLE, facts=facts)
+
+    assert plan(diagnosis, make_situation(attempts=attempts)).plans[0].wait == seconds
+
+
 def test_writers_that_met_at_a_lock_are_spread() -> None:
     diagnosis = make_diagnosis(root_cause=RootCause.LOCK_CONTENTION)
 

@@ -48,6 +48,23 @@ def test_there_are_eighty_kinds_of_placeholder() -> None:
         ),
         pytest.param("    password = 'hunter2'", "    password = '[password]'", id="traceback locals"),
         pytest.param("export DB_PASSWORD=s3;x", "export DB_PASSWORD=[password]", id="environment"),
+        pytest.param(
+            "    args = ('etl', 'Xk9#kd8sQ')", "    args = ('etl', '[password]')", id="positional arguments"
+        ),
+        pytest.param(
+            "  args=('svc_etl', 'pw12')", "  args=('svc_etl', '[password]')", id="short ones of a user"
+        ),
+        pytest.param(
+            "ftp.login('etl', 'Pa55word!')", "ftp.login('etl', '[password]')", id="a call that logs in"
+        ),
+        pytest.param(
+            "oracle: cannot log on as scott/tiger@ORCL",
+            "oracle: cannot log on as scott/[password]@ORCL",
+            id="user/password@service",
+        ),
+        pytest.param(
+            "signed with key AKq83hdkQ9dkW82ndkeE refused", "signed with key [api-key] refused", id="with key"
+        ),
         pytest.param("--db-password s3cr3t --port 5432", "--db-password [password] --port 5432", id="flag"),
         pytest.param(
             "CREATE USER x IDENTIFIED BY 's3'", "CREATE USER x IDENTIFIED BY '[password]'", id="sql"
@@ -77,6 +94,9 @@ def test_a_secret_becomes_its_type(text: str, expected: str) -> None:
             "01a20564-755b-7821-b329-4e4a13cdeded 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", id="uuid, sha"
         ),
         pytest.param('password authentication failed for user "etl"', id="an error about a password"),
+        pytest.param("uses: actions/checkout@v4, repo/app@sha256:9f86d081884c7d65", id="versions after an @"),
+        pytest.param("object with key data/2024/part-0001.parquet is missing", id="the key of an object"),
+        pytest.param("  args=('orders', '2026-11-22')", id="arguments that are no login"),
         pytest.param("Access denied for user 'etl'@'10.0.0.5' (using password: YES)", id="MySQL's refusal"),
         pytest.param("  conn = connect(password=self.password, token=get_token())", id="source code"),
         pytest.param("def connect(user: str, password: str | None = None):", id="a signature"),

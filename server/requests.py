@@ -1,0 +1,218 @@
+"""A person's request becomes an incident, or joins the one that stands with people already.
+
+From there it goes the way of every fix: plan, policy, approval, ledger, verification. Nothing here writes to
+Airflow, and every target is one that Airflow or the store named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel import col
+
+from graph.domain import Door, IncidentKind, Status, TaskRef, TaskSnapshot
+from graph.errors import DecisionConflict
+from server.audit import AuditTrail
+from server.audit_chain import AuditEntry
+from server.database import store_errors
+from server.record import IncidentRecord, Occurrence
+from server.store import REOPENED, IncidentStore, insert_once, open_key
+from server.tables import EventRow, IncidentRow
+from server.tables_chat import RequestRow
+from tools.requested import Request, Wish, asked_for, request_ref
+
+# Of these an incident may hold the task instance that a retry is asked for.
+ON_A_TASK = (IncidentKind.FAILURE, IncidentKind.STUCK, IncidentKind.STUCK_RUNNING)
+
+
+class Requests:
+    """What people asked for, in the store. It is `nodes.deps.Requests`."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        store: IncidentStore,
+        airflow_id: str,
+        clock: Callable[[], datetime],
+        audit: AuditTrail | None = None,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._airflow_id = airflow_id
+        self._clock = clock
+        self._audit = audit
+
+    async def of(self, incident_id: int) -> Request | None:
+        """The newest request on this incident."""
+        table = RequestRow.__table__  # type: ignore[attr-defined]
+        query = select(table).where(col(RequestRow.incident_id) == incident_id)
+        with store_errors("reading a request"):
+            async with self._engine.connect() as connection:
+                newest = query.order_by(col(RequestRow.id).desc()).limit(1)
+                row = (await connection.execute(newest)).mappings().first()
+        return None if row is None else Request.model_validate(dict(row))
+
+    async def open_on(self, task: TaskRef) -> IncidentRecord | None:
+        """The incident that holds this task instance and is not closed."""
+        same_map = (
+            col(IncidentRow.map_index) >= 0
+            if task.map_index >= 0
+            else col(IncidentRow.map_index) == task.map_index
+        )
+        query = select(col(IncidentRow.id)).where(
+            col(IncidentRow.open_key).is_not(None),
+            col(IncidentRow.kind).in_([one.value for one in ON_A_TASK]),
+            col(IncidentRow.airflow) == self._airflow_id,
+            col(IncidentRow.dag_id) == task.dag_id,
+            col(IncidentRow.run_id) == task.run_id,
+            col(IncidentRow.task_id) == task.task_id,
+            same_map,
+        )
+        return await self._first(query)
+
+    async def open_switch(self, dag_id: str) -> IncidentRecord | None:
+        """The request about this DAG that is not closed."""
+        query = select(col(IncidentRow.id)).where(
+            col(IncidentRow.open_key).is_not(None),
+            col(IncidentRow.kind) == IncidentKind.REQUEST.value,
+            col(IncidentRow.airflow) == self._airflow_id,
+            col(IncidentRow.dag_id) == dag_id,
+        )
+        return await self._first(query)
+
+    async def _first(self, query: Any) -> IncidentRecord | None:
+        with store_errors("looking for an incident"):
+            async with self._engine.connect() as connection:
+                newest = query.order_by(col(IncidentRow.id).desc()).limit(1)
+                found = (await connection.execute(newest)).scalar_one_or_none()
+        return None if found is None else await self._store.incident(int(found))
+
+    async def retry(self, failure: TaskSnapshot, *, by: str, confirm: bool) -> int:
+        """Ask for another try of a failed task instance; the incident's number comes back.
+
+        An incident that was handed to people is given back; one that Airmedic works on is left alone
+        (`DecisionConflict`).
+        """
+        return await self._open(IncidentKind.FAILURE, failure, wish=Wish.RETRY, by=by, confirm=confirm)
+
+    async def switch(
+        self, dag_id: str, wish: Wish, *, paused: bool, by: str, until: datetime | None, confirm: bool
+    ) -> int:
+        """Ask for a DAG to be paused or unpaused; the incident's number comes back."""
+        subject = asked_for(request_ref(dag_id, self._clock()), paused=paused)
+        return await self._open(IncidentKind.REQUEST, subject, wish=wish, by=by, until=until, confirm=confirm)
+
+    async def _open(
+        self,
+        kind: IncidentKind,
+        subject: TaskSnapshot,
+        *,
+        wish: Wish,
+        by: str,
+        confirm: bool,
+        until: datetime | None = None,
+    ) -> int:
+        now = self._clock()
+        known = await self.open_on(subject.task) if kind is IncidentKind.FAILURE else None
+        with store_errors("storing a request"):
+            async with self._engine.begin() as connection:
+                if known is None:
+                    incident_id = await self._new_incident(connection, kind, subject, now)
+                else:
+                    incident_id = known.id
+                    await self._give_back(connection, known, now)
+                row = {"incident_id": incident_id, "wish": wish.value, "by": by, "at": now}
+                await connection.execute(insert(RequestRow).values(**row, until=until, confirm=confirm))
+                data: dict[str, JsonValue] = {
+                    "by": by,
+                    "wish": wish.value,
+                    "subject": str(subject.task),
+                    "until": until.isoformat() if until is not None else None,
+                }
+                await self._note(connection, incident_id, "requested", data, now)
+                if self._audit is not None:
+                    entry = AuditEntry(kind="requested", by=by, incident_id=incident_id, data=data)
+                    await self._audit.append(connection, entry)
+        return incident_id
+
+    async def _new_incident(
+        self, connection: AsyncConnection, kind: IncidentKind, subject: TaskSnapshot, now: datetime
+    ) -> int:
+        occurrence = Occurrence(
+            id=0,
+            kind=kind,
+            airflow=self._airflow_id,
+            task=subject.task,
+            try_number=subject.try_number,
+            door=Door.POLL,
+            received_at=now,
+        )
+        key = open_key(occurrence)
+        row = {
+            "open_key": key,
+            "kind": kind.value,
+            "airflow": self._airflow_id,
+            **subject.task.model_dump(),
+            "try_number": subject.try_number,
+            "operator": subject.operator,
+            "severity": "medium" if kind is IncidentKind.REQUEST else "high",
+            "status": Status.OPEN.value,
+            "reason": "",
+            "version": 1,
+            "attempt": 0,
+            "failures": 0,
+            "epoch": 0,
+            "opened_at": now,
+            "updated_at": now,
+            "wake_at": now,
+            "failed_at": subject.end,
+        }
+        created = await connection.execute(insert_once(self._engine, IncidentRow, row))
+        if created.rowcount != 1:
+            raise DecisionConflict(f"an incident about {subject.task} was opened in this very moment")
+        found = await connection.execute(select(col(IncidentRow.id)).where(col(IncidentRow.open_key) == key))
+        incident_id: int = found.scalar_one()  # type: ignore[assignment]
+        data: dict[str, JsonValue] = {
+            "door": "person",
+            "kind": kind.value,
+            "try_number": subject.try_number,
+            "state": subject.state,
+            "failed_at": subject.end.isoformat() if subject.end else None,
+        }
+        await self._note(connection, incident_id, "opened", data, now)
+        return incident_id
+
+    async def _give_back(self, connection: AsyncConnection, known: IncidentRecord, now: datetime) -> None:
+        """The same as a person's reopening: the graph looks at it afresh, and finds the request."""
+        back = (
+            update(IncidentRow)
+            .where(col(IncidentRow.id) == known.id, col(IncidentRow.status) == Status.ESCALATED.value)
+            .values(
+                status=Status.OPEN.value,
+                outcome=None,
+                reason="",
+                answer=REOPENED,
+                wake_at=now,
+                updated_at=now,
+                version=col(IncidentRow.version) + 1,
+            )
+        )
+        if (await connection.execute(back)).rowcount != 1:
+            raise DecisionConflict(f"incident {known.id} is {known.status}: Airmedic works on it")
+
+    async def _note(
+        self,
+        connection: AsyncConnection,
+        incident_id: int,
+        name: str,
+        data: dict[str, JsonValue],
+        now: datetime,
+    ) -> None:
+        line = {"incident_id": incident_id, "at": now, "node": "intake", "level": "info"}
+        await connection.execute(insert(EventRow).values(**line, name=name, data=data))

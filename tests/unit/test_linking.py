@@ -1,0 +1,157 @@
+"""Which line led to which: effects, wrappers, lines beside the work, and what was got over."""
+
+from __future__ import annotations
+
+import pytest
+
+from graph.domain import RootCause, TaskLog
+from tools.diagnosis import Case
+from tools.evidence import read
+from tools.knowledge import KnowledgeBase
+
+STAMP = "[2026-03-02T04:10:04.000000Z]"
+USER = '  File "/opt/airflow/dags/orders.py", line 12, in load'
+LIBRARY = "/opt/venv/lib/python3.11/site-packages"
+
+
+@pytest.fixture(scope="module")
+def base() -> KnowledgeBase:
+    return KnowledgeBase.load()
+
+
+def failed(error: str, *before: str, frame: str = USER) -> str:
+    head = [f"{STAMP} ERROR - Task failed with exception", "Traceback (most recent call last):", frame]
+    return "\n".join([*(f"{STAMP} {line}" for line in before), *head, error])
+
+
+def child(*lines: str) -> str:
+    said = [f"{STAMP} INFO - {line}" for line in ("Output:", *lines, "Command exited with return code 1")]
+    wrapper = "AirflowException: Bash command failed. The command returned a non-zero exit code 1."
+    return "\n".join(
+        [*said, failed(wrapper, frame=f'  File "{LIBRARY}/airflow/bash.py", line 1, in execute')]
+    )
+
+
+def airflow_frame(file: str, function: str) -> str:
+    return f'  File "{LIBRARY}/airflow/{file}", line 7, in {function}'
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            failed("JSONDecodeError: Expecting value: line 1 column 1 (char 0)", "INFO - GET /rates -> 503"),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="an error page is no JSON",
+        ),
+        pytest.param(
+            child("HTTP/2 429", "jq: error (at <stdin>:1): Cannot iterate over null (null)"),
+            RootCause.RATE_LIMITED,
+            id="nor for a program that reads it",
+        ),
+        pytest.param(
+            child(
+                "sort: write failed: /tmp/s: No space left on device", "gzip: x.gz: unexpected end of file"
+            ),
+            RootCause.STORAGE_EXHAUSTED,
+            id="the file that could not be written is cut short",
+        ),
+        pytest.param(
+            failed("IndexError: list index out of range", "INFO - manifest is empty"),
+            RootCause.MISSING_DATA,
+            id="nothing came, and the code stumbled over it",
+        ),
+        pytest.param(
+            failed("KeyError: 'results'", "INFO - response keys: ['data', 'meta']"),
+            RootCause.SCHEMA_DRIFT,
+            id="the log lists what came instead of the key",
+        ),
+        pytest.param(
+            failed("KeyError: 'results'", "INFO - response keys: ['results', 'meta']"),
+            RootCause.CODE_ERROR,
+            id="and here the key did come",
+        ),
+        pytest.param(
+            failed(
+                "TypeError: unsupported operand type(s) for +: 'int' and 'str'", "INFO - row 17: qty='n/a'"
+            ),
+            RootCause.TYPE_MISMATCH,
+            id="the log shows the value that is no number",
+        ),
+        pytest.param(
+            failed("ConnectionError: hub not reachable", "WARNING - SSL: certificate of hub expired"),
+            RootCause.TLS_ERROR,
+            id="why it could not connect",
+        ),
+        pytest.param(
+            failed(
+                "PublishError: Local: Message timed out",
+                "WARNING - broker-1:9092: Connect failed: Connection refused",
+                "WARNING - broker-2:9092: Connect failed: Connection refused",
+            ),
+            RootCause.NETWORK_UNREACHABLE,
+            id="what it waited for until time ran out",
+        ),
+        pytest.param(
+            failed(
+                "OperationalError: FATAL: sorry, too many clients already",
+                frame=airflow_frame("models/taskinstance.py", "refresh_from_db"),
+            ),
+            RootCause.PLATFORM_ERROR,
+            id="raised in Airflow's own machinery",
+        ),
+        pytest.param(
+            failed(
+                "ClientError: An error occurred (AccessDenied) when calling the PutObject operation",
+                "INFO - Done. Returned value was: 7",
+                frame=airflow_frame("sdk/execution_time/task_runner.py", "_run_task_and_map_outcome"),
+            ),
+            RootCause.PLATFORM_ERROR,
+            id="raised after the work was done",
+        ),
+        pytest.param(
+            child(
+                "mysql: ERROR 1146 (42S02): Table 'x.y' doesn't exist",
+                "could not send mail: Connection refused",
+            ),
+            RootCause.MISSING_DATA,
+            id="a mail that was not sent is beside the work",
+        ),
+        pytest.param(
+            child("could not send mail: Connection refused"),
+            RootCause.NETWORK_UNREACHABLE,
+            id="unless sending it was the work",
+        ),
+        pytest.param(
+            child("frobnicate: the quux is not aligned"),
+            RootCause.UNKNOWN,
+            id="a complaint that nobody can read is no silent job",
+        ),
+    ],
+)
+def test_lines_are_linked(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    said = base.diagnose(Case(log=TaskLog(text=log)))
+    assert said.root_cause is cause, said.summary
+
+
+@pytest.mark.parametrize(
+    ("complaint", "later"),
+    [
+        pytest.param(
+            "WARNING - db-7 refused the connection, attempt 1", "INFO - db-7 ready, 20 rows", id="a host"
+        ),
+        pytest.param("WARNING - GET /v1/orders -> 503", "INFO - GET /v1/orders -> 200", id="a path"),
+        pytest.param("WARNING - page 4: read timed out", "INFO - page 4: 200 rows", id="a numbered item"),
+    ],
+)
+def test_what_went_well_later_was_got_over(complaint: str, later: str) -> None:
+    pieces = read(TaskLog(text=failed("RuntimeError: no", complaint, later))).pieces
+    again = read(TaskLog(text=failed("RuntimeError: no", later, complaint))).pieces
+
+    assert next(p for p in pieces if p.line == 1).recovered
+    assert not next(p for p in again if p.line == 2).recovered
+
+
+def test_a_continued_message_is_no_success() -> None:
+    log = child("/srv/x.sh: line 31: syntax error near unexpected token `done'", "/srv/x.sh: line 31: `done'")
+    assert not any(piece.recovered for piece in read(TaskLog(text=log)).pieces)
