@@ -12,6 +12,7 @@ from graph.domain import (
     Incident,
     Note,
     Outcome,
+    Role,
     TaskSnapshot,
     Verification,
 )
@@ -36,6 +37,7 @@ class HealState(TypedDict, total=False):
     checklist: list[str]  #: what a person should look at when there is no plan
     asked: bool  #: a person is to be asked about the plan in hand
     approved_by: str  #: who approved the plan in hand; empty when policy alone did
+    approved_role: Role  #: what who approved may do; policy may ask for more by the time of the write
 
     attempt: int  #: plans applied so far
     due: datetime | None  #: the plan in hand begins at or after this

@@ -7,7 +7,18 @@ from datetime import timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Decision, Facts, FixPlan, Outcome, Remediation, Status, Step, TaskSnapshot, Verdict
+from graph.domain import (
+    Decision,
+    Facts,
+    FixPlan,
+    Outcome,
+    Remediation,
+    Role,
+    Status,
+    Step,
+    TaskSnapshot,
+    Verdict,
+)
 from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, StalePlan, UndoBlocked
 from graph.state import HealState
 from nodes.choosing import ask_policy, choose, failed_members
@@ -53,8 +64,8 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
         decision = await _still_allowed(plan, state, deps)
         if decision.shadow or decision.verdict is Verdict.NEVER:
             return _withheld(decision)
-        if decision.verdict is Verdict.ASK and not state.get("approved_by"):
-            return {"decision": decision, "asked": True}
+        if decision.verdict is Verdict.ASK and not _covered(decision, state):
+            return {"decision": decision, "asked": True, "approved_by": ""}
         if state["failure"].state == "failed" and deps.catalogue.reruns(plan):
             await settled_run(deps.airflow, state["failure"].task, deps.sleep)
             began_at = deps.clock()  # waiting for Airflow is not our time
@@ -108,6 +119,12 @@ async def _hosts(facts: Facts, deps: Deps) -> list[str]:
         ):  # not there, or not ours to read: the host in the log remains
             hosts.append((await deps.airflow.connection(facts.conn_id)).host or "")
     return [host for host in hosts if host]
+
+
+def _covered(decision: Decision, state: HealState) -> bool:
+    """Whether somebody approved who may, by the rule that holds now."""
+    role = state.get("approved_role", Role.OPERATOR)
+    return bool(state.get("approved_by")) and role.includes(decision.approvers)
 
 
 async def _grown(plan: FixPlan, state: HealState, deps: Deps) -> bool:

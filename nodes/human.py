@@ -85,7 +85,12 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
         # An edit, or the time that passed, brought the plan under another rule.
         why = f"{decision.rule} asks for {decision.approvers.value}; {answer.by} is {answer.role.value}"
         return {**in_hand(deps, plan, decision), "reason": why}
-    return {**in_hand(deps, plan, decision), "asked": False, "approved_by": answer.by}
+    return {
+        **in_hand(deps, plan, decision),
+        "asked": False,
+        "approved_by": answer.by,
+        "approved_role": answer.role,
+    }
 
 
 async def _moved(failure: TaskSnapshot, deps: Deps) -> str:

@@ -104,7 +104,7 @@ async def test_the_matrix(api: Api) -> None:
 
 async def test_what_changes_something_is_not_for_viewers(api: Api) -> None:
     """But for asking: these POST only because what they are told is long."""
-    asking = {"/api/diagnose", "/api/chat", "/api/feedback", "/api/simulate"}
+    asking = {"/api/diagnose", "/api/chat", "/api/chat/{thread}", "/api/feedback", "/api/simulate"}
     open_to_viewers = {
         route.path
         for route in routes_of(api.app)
@@ -310,6 +310,29 @@ async def test_an_answer_counts_by_the_rule_in_force_when_it_is_taken_up(
             await ward.answer(AnswerKind.APPROVE, role=Role.ADMIN)
             await ward.pass_time(120)
             assert ward.writes() == 1
+
+
+async def test_an_approval_is_weighed_again_when_its_waiting_time_is_over(
+    tmp_path: Path, clock: Clock
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(BY_HOURS)
+    clock.now = clock.now.replace(hour=17, minute=59, second=50)
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock, policy=policy) as ward:
+        await ward.report()
+        await ward.answer(AnswerKind.APPROVE, role=Role.OPERATOR)
+        assert (await ward.only()).status is Status.WAITING_TIMER
+
+        await ward.pass_time(120)
+
+        record = await ward.only()
+        assert ward.writes() == 0
+        assert record.status is Status.WAITING_DECISION
+        assert isinstance(record.question, dict)
+        assert record.question["approvers"] == "admin"
 
 
 def test_settings_keep_their_hosts(tmp_path: Path) -> None:
