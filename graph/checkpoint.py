@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
 import aiosqlite
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    PendingWrite,
+)
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.types import Interrupt
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -52,6 +65,112 @@ BUSY_TIMEOUT = 30_000  # milliseconds; store and checkpoints share one SQLite fi
 def checkpoint_serializer() -> JsonPlusSerializer:
     """Strict: anything but the listed types is not rebuilt."""
     return JsonPlusSerializer(allowed_msgpack_modules=STORED_TYPES)
+
+
+class Kept(NamedTuple):
+    """Where one thread stands: its newest checkpoint and what was written since."""
+
+    config: RunnableConfig
+    checkpoint: Checkpoint
+    metadata: CheckpointMetadata
+    writes: list[PendingWrite]
+
+
+class CarriedSaver(BaseCheckpointSaver[int]):
+    """Carries the newest checkpoint of the threads that are being driven, in memory, no history.
+
+    It promises nothing by itself: whoever drives a thread hands in what was stored (`take_up`), stores what
+    `packed` gives together with what the run has found, and lets go (`drop`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(serde=checkpoint_serializer())
+        self._kept: dict[str, Kept] = {}
+
+    def take_up(self, thread: str, stored: bytes | None) -> None:
+        """Go on from what was stored; None begins afresh."""
+        self._kept.pop(thread, None)
+        if stored is not None:
+            checkpoint, metadata, writes = self.serde.loads_typed(("msgpack", zlib.decompress(stored)))
+            config = _config(thread, checkpoint["id"])
+            self._kept[thread] = Kept(config, checkpoint, metadata, [_write(one) for one in writes])
+
+    def packed(self, thread: str) -> bytes | None:
+        """What must be stored to go on from here; None when there is nothing yet."""
+        if (kept := self._kept.get(thread)) is None:
+            return None
+        kind, body = self.serde.dumps_typed([kept.checkpoint, kept.metadata, [list(w) for w in kept.writes]])
+        assert kind == "msgpack", kind
+        return zlib.compress(body, 1)
+
+    def drop(self, thread: str) -> None:
+        """Nobody drives it any more."""
+        self._kept.pop(thread, None)
+
+    def values(self, thread: str) -> Mapping[str, Any]:
+        """The state as of the newest checkpoint; empty when there is none."""
+        kept = self._kept.get(thread)
+        return {} if kept is None else kept.checkpoint["channel_values"]
+
+    def interrupts(self, thread: str) -> list[Interrupt]:
+        """What the thread waits for."""
+        kept = self._kept.get(thread)
+        found = [value for _, channel, value in kept.writes if channel == INTERRUPT] if kept else []
+        return [one for several in found for one in several]
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """See `BaseCheckpointSaver`."""
+        kept = self._kept.get(config["configurable"]["thread_id"])
+        if kept is None:
+            return None
+        return CheckpointTuple(kept.config, kept.checkpoint, kept.metadata, None, list(kept.writes))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """See `BaseCheckpointSaver`. The one before it is forgotten."""
+        thread = config["configurable"]["thread_id"]
+        placed = _config(thread, checkpoint["id"])
+        self._kept[thread] = Kept(placed, checkpoint, metadata, [])
+        return placed
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """See `BaseCheckpointSaver`."""
+        kept = self._kept.get(config["configurable"]["thread_id"])
+        if kept is None or kept.checkpoint["id"] != config["configurable"]["checkpoint_id"]:
+            return
+        # A node that runs again replaces what it wrote; a special channel holds one value of each task.
+        special = {channel for channel, _ in writes if channel in WRITES_IDX_MAP}
+        plain = any(channel not in WRITES_IDX_MAP for channel, _ in writes)
+        kept.writes[:] = [
+            one
+            for one in kept.writes
+            if one[0] != task_id or not (one[1] in special or (plain and one[1] not in WRITES_IDX_MAP))
+        ]
+        kept.writes.extend((task_id, channel, value) for channel, value in writes)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """See `BaseCheckpointSaver`."""
+        self.drop(thread_id)
+
+
+def _config(thread: str, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}}
+
+
+def _write(stored: Sequence[Any]) -> PendingWrite:
+    task_id, channel, value = stored
+    return task_id, channel, value
 
 
 @asynccontextmanager

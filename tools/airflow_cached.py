@@ -19,7 +19,7 @@ KEEP = timedelta(seconds=3)
 
 
 class CachedDags:
-    """An `AirflowGateway` in front of another one; everything but three reads is passed on."""
+    """An `AirflowGateway` in front of another one; everything but three reads is passed on as it is."""
 
     def __init__(self, airflow: AirflowGateway, *, clock: Callable[[], datetime]) -> None:
         self._airflow = airflow
@@ -39,6 +39,13 @@ class CachedDags:
 
     async def dag_source(self, dag_id: str) -> str:
         return await self._once("dag_source", dag_id, self._airflow.dag_source)
+
+    async def set_paused(self, dag_id: str, *, paused: bool) -> None:
+        """Read back what was written, not what was known before it."""
+        try:
+            await self._airflow.set_paused(dag_id, paused=paused)
+        finally:
+            self._known.pop(("dag", dag_id), None)
 
     async def _once(self, verb: str, dag_id: str, read: Callable[[str], Awaitable[T]]) -> T:
         now = self._clock()

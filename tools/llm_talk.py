@@ -1,4 +1,4 @@
-"""A conversation with the model: streamed text, tool calls, and caps that hold for one message and for a day."""
+"""A conversation with the model: streamed text, tool calls, caps for one message and for a day."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ class ModelExhausted(ModelUnavailable):
 class Talk:
     """One model at one endpoint, for conversations. It talks to the configured address only."""
 
-    def __init__(
-        self, chat: ChatOpenAI, settings: ModelSettings, *, today: DayCounter | None = None
-    ) -> None:
+    def __init__(self, chat: ChatOpenAI, settings: ModelSettings, *, today: DayCounter | None = None) -> None:
         self._chat = chat
         self.settings = settings
         self.today = today or DayCounter()

@@ -37,6 +37,10 @@ STREAMS_LAST = timedelta(milliseconds=50)
 CONFIG = """[generation]
 max-examples = {examples}
 
+[phases.stateful]
+max-steps = 10
+generation.max-examples = {scenarios}
+
 [[operations]]
 include-operation-id = "play_failure"
 generation.max-examples = 5
@@ -95,7 +99,8 @@ async def fuzz(examples: int, *, seed: int | None, workers: int, phases: str) ->
     """Run Schemathesis; its status and how many cases it made."""
     with tempfile.TemporaryDirectory(prefix="airmedic-fuzz-") as folder:
         await asyncio.to_thread(
-            Path(folder, "schemathesis.toml").write_text, CONFIG.format(examples=examples)
+            Path(folder, "schemathesis.toml").write_text,
+            CONFIG.format(examples=examples, scenarios=max(10, examples // 10)),
         )
         async with furnished(Path(folder)) as address:
             command = [

@@ -32,3 +32,12 @@ async def test_a_task_instance_is_read_fresh_every_time(clock: Clock) -> None:
     await cached.task(TASK)
 
     assert airflow.calls.count("task") == 2
+
+
+async def test_what_was_written_to_a_dag_is_read_back(clock: Clock) -> None:
+    cached = CachedDags(make_airflow(clock), clock=clock)
+    assert not (await cached.dag("orders")).is_paused
+
+    await cached.set_paused("orders", paused=True)
+
+    assert (await cached.dag("orders")).is_paused

@@ -10,9 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from graph import domain
-from graph.checkpoint import STORED_TYPES, checkpoint_serializer, open_saver
+from graph.checkpoint import STORED_TYPES, CarriedSaver, checkpoint_serializer
 from graph.domain import Answer, AnswerKind, Decision, FixPlan, Incident, TaskSnapshot, Verdict
 from graph.state import HealState
+from server.record import Lease
 from tests.factories import START, Clock, make_diagnosis, make_plan, make_snapshot, make_task
 from tests.unit.healing_world import make_airflow, open_ward
 
@@ -70,11 +71,15 @@ async def test_a_paused_incident_resumes_with_real_types(tmp_path: Path, clock: 
     async with open_ward(tmp_path, airflow, clock) as ward:
         await ward.report()
         record = await ward.only()
-    async with open_saver(f"sqlite:///{tmp_path / 'ward.db'}") as saver:
-        stored = await saver.aget({"configurable": {"thread_id": str(record.id)}})
-
+        leases = [Lease(incident_id=record.id, epoch=1, owner="test", since=clock())]
+        stored = (await ward.service.store.taken(leases))[record.id].checkpoint
     assert stored is not None
-    values = stored["channel_values"]
+    saver = CarriedSaver()
+    saver.take_up("1", stored)
+
+    values = saver.values("1")
+    (waits,) = saver.interrupts("1")
+    assert waits.value["status"] == "waiting_decision"
     assert isinstance(values["plan"], FixPlan)
     assert isinstance(values["failure"], TaskSnapshot)
     assert values["failure"].end == START.astimezone(UTC)

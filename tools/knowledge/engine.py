@@ -61,6 +61,11 @@ class KnowledgeBase:
         knowledge = entries.load(extra_folder)
         return cls(knowledge, Lexicon.load(knowledge.causes, extra_folder), Calibration.load())
 
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What it knows."""
+        return self._knowledge.entries
+
     def diagnose(self, case: Case) -> Diagnosis:
         """Name the cause; `unknown` when the evidence does not say."""
         evidence = reading.read(case.log)

@@ -47,12 +47,16 @@ _WRAPS = frozenset(
 )
 _BEHIND = (RootCause.TLS_ERROR, RootCause.AUTHENTICATION_FAILED)
 LAST_WORDS = 4  #: lines of a child in which a complaint is looked for
+PASSED_OVER = 0.3  #: lines below this weight were got over
 UNREAD = 0.7  #: what a bare exit status counts when the child complained in words unknown here
 _COMPLAINT = re.compile(
     r"(?i)\b(?:not|no|cannot|can't|isn't|doesn't|don't|won't|unknown|invalid|missing|bad|unable"
     r"|unrecogni[sz]ed"
     r"|unsupported|undefined|illegal|mismatch|corrupt\w*|unexpected|must|required|denied|refused"
     r"|too (?:many|long|large|big|small|few)|only|never)\b|n't\b"
+)
+_ELSEWHERE = re.compile(
+    r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|\b(?:job|run|build|batch)\b"
 )
 BEHIND_WEIGHT = 0.45  #: least weight of the line that tells why a connection failed
 
@@ -150,10 +154,27 @@ def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     if top is None or top.cause is not RootCause.EXTERNAL_JOB_FAILED or top.why:
         return candidates
     known = {hit.piece.line for c in candidates for hit in c.hits if hit.entry.strength > 0.45}
+    known |= {piece.line for piece in evidence.pieces if piece.recovered or piece.weight < PASSED_OVER}
     said = _words_of_child(evidence)[-LAST_WORDS:]
     if any(line.number not in known and _COMPLAINT.search(line.text) for line in said):
         return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
     return candidates
+
+
+def _own_words(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """The task's own code says that something failed: that names no job submitted elsewhere."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause is not RootCause.EXTERNAL_JOB_FAILED or top.why:
+        return candidates
+    thrown = top.best.piece.raised
+    if (
+        thrown is None
+        or not thrown.frames
+        or not thrown.frames[-1].of_user
+        or _ELSEWHERE.search(thrown.message)
+    ):
+        return candidates
+    return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
 
 
 def _words_of_child(evidence: Evidence) -> list[LogLine]:
@@ -161,4 +182,4 @@ def _words_of_child(evidence: Evidence) -> list[LogLine]:
     return [line for line in evidence.order if line.number < evidence.end and evidence.says(line)]
 
 
-RULES: Sequence[Rule] = (_complained, _keys_shown, _nothing_shown, _value_shown, _why_unreachable)
+RULES: Sequence[Rule] = (_complained, _own_words, _keys_shown, _nothing_shown, _value_shown, _why_unreachable)

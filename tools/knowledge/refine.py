@@ -29,7 +29,7 @@ _STORING = frozenset({"_push_xcom_if_needed", "_xcom_push", "xcom_push", "_xcom_
 #: Airflow's own code apart from operators, hooks and providers
 _MACHINERY = re.compile(
     r"airflow/(?:models|jobs|executors|settings|cli|dag_processing|serialization|secrets|api_fastapi|utils/session"
-    r"|utils/db|api_internal|sdk/api|sdk/execution_time|sdk/bases/xcom|timetables|__main__)"
+    r"|utils/db|api_internal|sdk/api|sdk/execution_time/(?:comms|supervisor)|sdk/bases/xcom|timetables|__main__)"
 )
 #: functions of it through which every task passes
 _ON_THE_WAY = frozenset(
@@ -41,6 +41,13 @@ _OF_THE_PLACE = frozenset(
     {RootCause.SCHEMA_DRIFT, RootCause.PERMISSION_DENIED, RootCause.STORAGE_EXHAUSTED, RootCause.TIMEOUT}
 )
 _DONE = re.compile(r"^Done\. Returned value was|^Pushing xcom|Marking task as SUCCESS")
+_KILLED = re.compile(r"(?i)\bkilled\b|\b137\b|SIGKILL|signal:? 9\b|-9\b")
+_MEMORY_OF = re.compile(
+    r"(?i)(?:rss|mem(?:ory)?|heap)\b[^\d\n]{0,20}(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b[^\d\n]{1,20}?"
+    r"(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b"
+)
+_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+KILL_LINES = 30
 _CRASH = re.compile(
     r"core dumped|SIG(?:SEGV|ABRT|BUS|ILL)|Segmentation fault"
     r"|(?i:exit|return)\D{0,20}(?:13[24569]|-(?:4|6|7|11))\b"
@@ -95,6 +102,10 @@ def _killed_for_memory(case: Case, evidence: Evidence, candidates: Candidates) -
     top = candidates[0] if candidates else None
     if top is None or top.cause is not RootCause.WORKER_LOST:
         return candidates
+    full = next((line for line in reversed(evidence.order[-KILL_LINES:]) if _nearly_full(line.text)), None)
+    if full is not None and _KILLED.search(top.best.piece.text if top.best else ""):
+        why = f"killed, and line {full.number} shows its memory at the limit"
+        return raised(candidates, RootCause.OUT_OF_MEMORY, max(top.score + 0.05, 0.9), why)
     memory = next((c for c in candidates if c.cause is RootCause.OUT_OF_MEMORY), None)
     if memory is not None and memory.best is not None and memory.best.entry.strength >= 0.7:
         return raised(
@@ -104,6 +115,15 @@ def _killed_for_memory(case: Case, evidence: Evidence, candidates: Candidates) -
             "killed, and memory ran short before",
         )
     return candidates
+
+
+def _nearly_full(text: str) -> bool:
+    """`rss 4080 MB of 4096 MB`: memory at its limit."""
+    match = _MEMORY_OF.search(text)
+    if match is None:
+        return False
+    used, limit = (float(match.group(n)) * _UNITS.get(match.group(n + 1)[:1].lower(), 1) for n in (1, 3))
+    return limit > 0 and 0.93 <= used / limit <= 1.5
 
 
 def _after_the_work(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:

@@ -1,0 +1,143 @@
+"""Full incidents a second, each durable at its promises, beside bare LangGraph graphs in the same run.
+
+`python -m evals.benchmarks.heal`. An incident goes from the listener's word through diagnosis (the real
+knowledge base), policy, ledger, fix, verification and watch to closed; it suspends three times. The bare
+graphs do nothing in their nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from evals.benchmarks.bare_graph import measure_bare
+from evals.benchmarks.herd import heal_all, open_herd
+from evals.benchmarks.report import Report, Row, finish
+from graph.domain import Outcome
+from server.store import IncidentStore
+
+ROUNDS = 3
+
+
+class Rate:
+    """Rounds of something, a second and of processor time."""
+
+    def __init__(self) -> None:
+        self._rates: list[float] = []
+        self._used: list[float] = []
+
+    async def round(self, count: int, work: Callable[[], Awaitable[object]]) -> None:
+        """Do it once more."""
+        began, used = time.perf_counter(), time.process_time()
+        await work()
+        self._rates.append(count / (time.perf_counter() - began))
+        self._used.append((time.process_time() - used) * 1000 / count)
+
+    @property
+    def rate(self) -> float:
+        """A second; the median of the rounds."""
+        return median(self._rates)
+
+    @property
+    def used(self) -> float:
+        """Milliseconds of processor time for each; the least disturbed round."""
+        return min(self._used)
+
+
+async def measure(folder: Path, count: int, postgres: str | None) -> Report:
+    """All of them in turn, round by round, so that a busy machine slows all alike."""
+    rates: dict[str, Rate] = {name: Rate() for name in ("ours", "stock", "stock, suspended twice", "none")}
+    kind = "PostgreSQL" if postgres else "SQLite"
+    url = postgres or f"sqlite:///{folder / 'ours.db'}"
+    async with open_herd(url, folder) as (service, herd, clock):
+        await heal_all(service, clock, [await herd.add(f"warm_{n}", n) for n in range(10)])
+        before = len(herd.worlds)
+        for turn in range(ROUNDS):
+            stock = postgres or f"sqlite:///{folder / f'stock_{turn}.db'}"
+            waits = postgres or f"sqlite:///{folder / f'waits_{turn}.db'}"
+            await rates["none"].round(count, lambda: measure_bare(None, count, waits=False))
+            await rates["stock"].round(count, lambda at=stock: measure_bare(at, count, waits=False))
+            await rates["stock, suspended twice"].round(
+                count, lambda at=waits: measure_bare(at, count, waits=True)
+            )
+            tasks = [await herd.add(f"dag_{turn}_{n}", n) for n in range(count)]
+            await rates["ours"].round(count, lambda these=tasks: heal_all(service, clock, these))
+        healed = (await service.store.outcomes()).get(Outcome.HEALED, 0)
+        assert healed == herd.writes == before + ROUNDS * count, (healed, herd.writes)
+        stored = await bytes_of_closed(service.store, folder / "ours.db") if not postgres else None
+    return _report(kind, rates, stored)
+
+
+async def bytes_of_closed(store: IncidentStore, file: Path) -> float:
+    """What one closed incident takes on the disk, its log once included."""
+    incidents = sum((await store.status_counts()).values())
+    wal = file.with_name(file.name + "-wal")
+    import sqlite3
+
+    with sqlite3.connect(file) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert not wal.exists() or wal.stat().st_size == 0
+    return file.stat().st_size / incidents
+
+
+def _report(kind: str, rates: dict[str, Rate], stored: float | None) -> Report:
+    ours, stock, waits, none = rates.values()
+    goal = 3.0 if kind == "SQLite" else 2.5
+    rows = [
+        Row(name="full incident, durable", value=ours.rate, unit="/s"),
+        Row(name="bare graph, stock saver, sync", value=stock.rate, unit="/s", baseline=True),
+        Row(name="the same, suspended twice", value=waits.rate, unit="/s", baseline=True),
+        Row(name="bare graph, no checkpointer", value=none.rate, unit="/s", baseline=True),
+        Row(name="of the stock saver", value=ours.rate / stock.rate, unit="×", target=goal),
+        Row(name="of the stock saver, suspended twice", value=ours.rate / waits.rate, unit="×"),
+        Row(name="of no checkpointer", value=ours.rate / none.rate, unit="×", target=0.5),
+        Row(name="processor time of an incident", value=ours.used, unit="ms", better="lower"),
+        Row(
+            name="processor time, stock saver",
+            value=stock.used,
+            unit="ms",
+            better="lower",
+            baseline=True,
+        ),
+    ]
+    if stored is not None:
+        rows.append(
+            Row(
+                name="stored for a closed incident",
+                value=stored / 1000,
+                unit="kB",
+                better="lower",
+                target=8,
+            )
+        )
+    name = "heal" if kind == "SQLite" else "heal_postgres"
+    return Report(name=name, title=f"full incidents on {kind}", rows=tuple(rows))
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    count: Annotated[int, typer.Option(min=5, help="incidents in one round")] = 60,
+    postgres: Annotated[str, typer.Option(help="URL of an empty PostgreSQL database; else SQLite")] = "",
+    report: Annotated[Path | None, typer.Option(help="folder for the JSON")] = None,
+) -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="airmedic-heal-") as folder:
+        found = asyncio.run(measure(Path(folder), count, postgres or None))
+    finish(found, report, typer.echo)
+
+
+if __name__ == "__main__":
+    from evals.benchmarks.quiet import quiet
+
+    quiet()
+    app()
