@@ -70,8 +70,8 @@ async def quiet_airflow() -> AsyncIterator[str]:
                 elif path.startswith("/api/v2/monitor/health"):
                     told = WELL
                 body = json.dumps(told).encode()
-                head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-                writer.write(head.encode() + body)
+                head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+                writer.write(f"{head}\r\n\r\n".encode() + body)
                 await writer.drain()
         except ConnectionError:
             pass

@@ -20,7 +20,7 @@ from evals.faults.play import QUIET, play
 from evals.faults.results import Result, Write, result_of
 from graph.domain import DomainType
 from graph.errors import SandboxFailed
-from server.record import AgentEvent
+from server.record import AgentEvent, IncidentRecord
 
 SYMPTOM_WITHIN = 180.0  # seconds
 SETTLE = timedelta(seconds=1)  # by which Airflow's and our clock may differ
@@ -84,7 +84,9 @@ async def _with_airmedic(ground: Ground, row: FaultRow, order: Order, *, tell: T
             await injection.also(ground.world)
             await ground.world.sleep(QUIET)
         store = stage.service.store
-        details = [await store.detail(one.id) for one in await store.incidents()]
+        details = [
+            await store.detail(one.id) for one in await store.incidents() if not is_left_over(one, since)
+        ]
         exhibits = await exhibits_of(stage, played)
     audited = await ground.world.airflow.writes_of(MEDIC, since=since)
     return result_of(
@@ -96,6 +98,11 @@ async def _with_airmedic(ground: Ground, row: FaultRow, order: Order, *, tell: T
         incidents=len(details),
         exhibits=exhibits,
     )
+
+
+def is_left_over(incident: IncidentRecord, since: datetime) -> bool:
+    """Whether the failure is an earlier row's: the listener keeps what it could not tell between two rows."""
+    return incident.failed_at is not None and incident.failed_at < since
 
 
 def as_writes(audited: Sequence[dict[str, Any]]) -> list[Write]:
