@@ -219,6 +219,8 @@ RUNNING_STATES = frozenset(
     {"scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred", "none"}
 )
 
+ACTIVE_STATES = RUNNING_STATES - {"none"}  #: the scheduler has done its part: somebody is at work
+
 
 class TaskSnapshot(DomainType):
     """A task instance as Airflow described it at one moment."""

@@ -19,6 +19,8 @@ from tools.verification import judge, look
 
 STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else keep things from getting worse
 LOOK_AGAIN = timedelta(seconds=60)  # events and the poll wake it sooner
+LOST_AFTER = timedelta(seconds=30)  # an ended run does not start again by itself
+LOST = "Airflow ended the run while the task was cleared, and did not start it: clear it once more in Airflow"
 
 
 async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
@@ -44,6 +46,12 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     if found.outcome is None:
         if now > state["applied_at"] + deps.limits.outcome_timeout:
             return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
+        if (
+            world.task.state == "none"
+            and now > state["applied_at"] + LOST_AFTER
+            and await _run_ended(state, deps)
+        ):
+            return _handed_over(found, LOST)
         wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
         return _if_new(found, state)
     if found.outcome is Outcome.NOT_HEALED:
@@ -58,6 +66,11 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         wait_for(Status.WAITING_OUTCOME, until=watch_until)
         return _if_new(found, state)
     return await _conclude(found, state, deps)
+
+
+async def _run_ended(state: HealState, deps: Deps) -> bool:
+    ref = state["failure"].task
+    return (await deps.airflow.run(ref.dag_id, ref.run_id)).state in {"success", "failed"}
 
 
 def _stopped(plan: FixPlan) -> HealState:

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import urllib3
-from airflow_client.client.api_client import ApiClient
-from airflow_client.client.configuration import Configuration
-from airflow_client.client.exceptions import ApiException
 
 from graph.errors import (
     AirflowDoubt,
@@ -32,6 +29,7 @@ from graph.errors import (
     NotPermitted,
 )
 from tools.airflow_auth import AIRFLOW_2, TokenSource
+from tools.airflow_client_core import ApiClient, ApiException, Configuration
 from tools.redaction import redact
 
 T = TypeVar("T")

@@ -188,6 +188,11 @@ class MemoryWorld:
                 self._failures.remove(failure)
                 raise failure.error
 
+    def lose_clear(self, task: TaskRef) -> None:
+        """A clear met the scheduler ending the run, as in Airflow 3.3.2: the run fails, the task waits."""
+        run = self._run(task.dag_id, task.run_id)
+        run.now = run.now.model_copy(update={"state": "failed"})
+
     async def _react(self) -> None:
         if self.auto:
             await self.settle()

@@ -33,6 +33,7 @@ DEALT_WITH = 0.2  #: what a complaint weighs that tells in the same line what wa
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
+_WRONG = frozenset({Mark.ERRORISH, Mark.BLUNT, Mark.RETRYING, Mark.NOT_SUCCESS})
 _WRAPPER = re.compile(
     r"non-zero exit (?:code|status)|exit(?:ed)?(?: with)? (?:code|status)|returned a failure|container failed"
 )
@@ -96,6 +97,11 @@ class Evidence:
     def says(self, line: LogLine) -> bool:
         """More than Airflow's own frame around the work."""
         return _says(line)
+
+    def went_well_between(self, first: int, last: int) -> bool:
+        """A line between these two tells that something was done or answered well."""
+        between = (line for line in self.order if first < line.number < last)
+        return any(plain(x) and not (m := _marks(x)) & _WRONG and (Mark.FINE in m or went_well(m)) for x in between)
 
     def printed(self, number: int) -> str:
         """The line as printed."""

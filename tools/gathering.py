@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from graph.domain import DagInfo, Note, Pool, TaskInfo, TaskLog, TaskRef, TaskSnapshot
+from graph.domain import ACTIVE_STATES, DagInfo, Note, Pool, TaskInfo, TaskLog, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused
 from tools.diagnosis import Context, Sibling, UpstreamTask
 from tools.gateway import AirflowGateway
@@ -18,7 +18,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 STATE_READS = 25
 LOG_READS = 8
-RUN_READS = 15
+RUN_READS = 50
 PAUSE = 0.2  # seconds between two reads
 AROUND = timedelta(minutes=5)
 
@@ -50,17 +50,18 @@ async def settled_log(airflow: AirflowGateway, task: TaskRef, try_number: int, s
 
 
 async def settled_run(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> None:
-    """Return when the scheduler has ended the run or has other tasks of it to do; after three seconds anyway.
+    """Return when the scheduler has ended the run or other tasks of it are at work; after ten seconds anyway.
 
     A clear that arrives in the instant in which the scheduler ends the run is lost: the run stays failed
-    and the cleared task never starts (seen in Airflow 3.3.2).
+    and the cleared task never starts (seen in Airflow 3.3.2). Tasks without a state do not count: the same
+    pass of the scheduler marks those behind the failed one, and ends the run.
     """
     for _ in range(RUN_READS):
         run = await airflow.run(task.dag_id, task.run_id)
         if run.state in {"success", "failed"}:
             return
         tasks = await airflow.run_tasks(task.dag_id, task.run_id)
-        if any(not one.final for one in tasks if one.task != task):
+        if any(one.state in ACTIVE_STATES for one in tasks if one.task != task):
             return
         await sleep(PAUSE)
 

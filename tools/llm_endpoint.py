@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
-import openai
 from langchain_core.exceptions import LangChainException
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from graph.errors import ModelUnavailable
 from tools.llm_answer import answer_schema
 from tools.llm_usage import DailyCap, Price
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
 
 Form = Literal["schema", "json", "text"]
 FORMS: tuple[Form, ...] = ("schema", "json", "text")  # of structured output, best first
@@ -49,6 +50,8 @@ class ModelDeclined(ModelUnavailable):
 @contextmanager
 def model_errors() -> Iterator[None]:
     """What the client raises for a bad endpoint becomes `ModelUnavailable`, without the endpoint's words."""
+    import openai  # 500 modules, which a server without a model does without
+
     try:
         yield
     except openai.APIStatusError as exc:
@@ -80,6 +83,8 @@ class Endpoint:
 
         A rejected form costs a request and no tokens, so it counts as part of the same call.
         """
+        import openai
+
         with model_errors():
             for form in FORMS[FORMS.index(self.form) : -1]:
                 try:
@@ -117,6 +122,8 @@ class Endpoint:
 @asynccontextmanager
 async def open_model(settings: ModelSettings) -> AsyncIterator[Endpoint]:
     """The endpoint, with a connection pool that is closed at the end. It talks to `base_url` only."""
+    from langchain_openai import ChatOpenAI
+
     with model_errors():
         # Redirects could carry a prompt to a host that nobody configured.
         client = httpx.AsyncClient(timeout=settings.seconds, follow_redirects=False)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_openai import ChatOpenAI
 
 from graph.errors import ModelUnavailable
 from tools.llm_endpoint import ModelDeclined, ModelSettings, model_errors
 from tools.llm_prompt import estimate_tokens
 from tools.llm_usage import DayCounter, Meter, ModelUse, Outcome
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
 
 MESSAGE_TOKENS = 6  # what the chat format adds to each message
 
@@ -84,6 +85,8 @@ class Talk:
     async def _stream(
         self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, object]], on_text: OnText
     ) -> AIMessage:
+        import openai
+
         with model_errors():
             if self._counted:
                 try:
@@ -136,6 +139,8 @@ def text_of(message: BaseMessage) -> str:
 @asynccontextmanager
 async def open_talk(settings: ModelSettings, *, today: DayCounter | None = None) -> AsyncIterator[Talk]:
     """The model, with a connection pool that is closed at the end."""
+    from langchain_openai import ChatOpenAI
+
     with model_errors():
         # Redirects could carry a prompt to a host that nobody configured.
         client = httpx.AsyncClient(timeout=settings.seconds, follow_redirects=False)

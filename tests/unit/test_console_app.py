@@ -32,7 +32,7 @@ async def test_the_page_answers_before_gradio_is_there(browser: httpx.AsyncClien
 
     assert answer.status_code == 200
     assert "The console is starting" in answer.text
-    assert answer.headers["refresh"] == "2"
+    assert answer.headers["refresh"] == "1"
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
 
 
@@ -58,7 +58,7 @@ async def test_what_the_page_does_not_need_is_not_there(
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        pytest.param({"origin": "http://127.0.0.1:8642"}, 200, id="our own page"),
+        pytest.param({"origin": "http://127.0.0.1:8642"}, 503, id="our own page, still starting"),
         pytest.param({"origin": "http://evil.example"}, 403, id="a stranger's page"),
         pytest.param({"origin": "null"}, 403, id="a page without origin"),
         pytest.param({"host": "rebound.example"}, 421, id="another name for this address"),

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
-from gradio_ui.edit_form import NotJson, action_forms, edited_args
+from gradio_ui import chat_page
+from gradio_ui.edit_form import NotAValue, edit_form, edited_args, fields_of
+from gradio_ui.feedback_form import feedback_form
+from gradio_ui.figures_page import figures_page
 from gradio_ui.incident_detail import headline, question, stored_log, story
 from gradio_ui.incident_list import incident_list
 from gradio_ui.markup import Html, diff, el, join, notice, text
 from gradio_ui.status_page import mode_line, status_page
-from gradio_ui.timeline import log_list, sentence, timeline
+from gradio_ui.timeline import log_list, timeline
 from gradio_ui.wording import OUTCOME, SEVERITY, STATUS, STEP, VERDICT
 from graph.domain import Outcome, Severity, Status, Step, Verdict
+from server.routes.me import MeOut
 from server.schemas import AgentEventOut, IncidentDetailOut, IncidentPage
-from server.schemas_overview import StatusOut
+from server.schemas_overview import StatusOut, SummaryOut
+from server.telling import data_of, details, sentence, title
 
 AT = "2026-03-01T03:00:00+00:00"
 ATTACKS = [
@@ -31,7 +35,8 @@ ATTACKS = [
 ]
 OURS = {
     *("div", "span", "strong", "small", "em", "b", "h2", "h3", "h4", "p", "ul", "ol", "li", "dl", "dt", "dd"),
-    *("code", "pre", "time", "button", "section", "header", "wbr"),
+    *("code", "pre", "time", "button", "section", "header", "wbr", "i", "small", "meter"),
+    *("form", "fieldset", "legend", "label", "input", "select", "option", "textarea", "details", "summary"),
 }
 
 
@@ -143,6 +148,30 @@ def make_found(words: str = "plain", **given: Any) -> IncidentDetailOut:
             }
         ],
         "events": [make_event(data={"reason": words}).model_dump()],
+        "answers": [
+            {
+                "version": 2,
+                "kind": "reject",
+                "by": words,
+                "message": words,
+                "plan_id": "",
+                "args": None,
+                "at": AT,
+            }
+        ],
+        "feedback": [
+            {
+                "id": 1,
+                "incident_id": 12,
+                "at": AT,
+                "by": words,
+                "rating": 2,
+                "cause_right": False,
+                "cause": "timeout",
+                "comment": words,
+            }
+        ],
+        "plans": [],
     }
     return IncidentDetailOut.model_validate(fields | given)
 
@@ -160,30 +189,103 @@ def make_status(words: str = "plain", **given: Any) -> StatusOut:
         "waiting_decision": 2,
         "seen": {"listener": AT},
         "polled_until": None,
+        "health": [{"name": "airflow", "state": "unwell", "detail": words}],
+        "pipelines": [
+            {
+                "dag_id": words,
+                "is_paused": True,
+                "tags": [words],
+                "next_run": None,
+                "runs": [{"run_id": words, "state": words, "run_type": words, "start": AT, "end": None}],
+                "open_incidents": 2,
+            }
+        ],
     }
     return StatusOut.model_validate(fields | given)
+
+
+ME = MeOut.model_validate({"name": "ada", "role": "admin"})
+
+
+def make_summary(**given: Any) -> SummaryOut:
+    spread = {"count": 3, "p50": 2.0, "p95": 90.0}
+    queue = {"occurrences": 0, "due": 0, "deciding": 1}
+    fields: dict[str, Any] = {
+        "window": "day",
+        "since": AT,
+        "until": AT,
+        "step": 3600,
+        "complete": True,
+        "pipeline": {"incidents": 4, "causes": {"timeout": 3, "tls_error": 1}, "success_rate": 0.9},
+        "agent": {
+            "outcomes": {"healed": 2},
+            "open": 1,
+            "heal_rate": 0.5,
+            "approvals_asked": 2,
+            "approvals_answered": 1,
+            **dict.fromkeys(("detect", "diagnose", "fix", "recover", "decide"), spread),
+        },
+        "system": {
+            **dict.fromkeys(("cpu_percent", "machine_cpu_percent"), 1.0),
+            **dict.fromkeys(("memory", "memory_available", "memory_total", "disk_free", "disk_total"), 1),
+            "queue": queue,
+        },
+        "business": {"model_asked": 2, "input_tokens": 10, "output_tokens": 5, "cost_usd": 0.25},
+        "series": [{"start": AT, "opened": 3, "outcomes": {"healed": 2}, "causes": {"timeout": 3}}],
+    }
+    return SummaryOut.model_validate(fields | given)
+
+
+def chat_drawn(words: str) -> list[Html]:
+    """An answer with everything that can be in it, and what stands around it."""
+    plan = {
+        "id": "abc",
+        "summary": words,
+        "diff": words,
+        "actions": [{"name": words, "target": {words: words}}],
+    }
+    turn = chat_page.Turn()
+    for name, data in (
+        ("tool", {"id": "1", "name": words, "args": {words: words}, "result": words}),
+        ("token", {"text": words}),
+        ("link", {"incident": 3, "task": words, "status": "open"}),
+        ("ask", {"incident": 12, "version": 3, "task": words, "plan": plan, "why": [words], "may": True}),
+        ("ask", {"incident": 13, "version": 3, "task": words, "plan": plan, "approvers": words}),
+        ("error", {"message": words}),
+        ("done", {"mode": words}),
+    ):
+        turn.take(name, data)
+    turns: JsonValue = [{"role": "person", "text": words}, {"role": "airmedic", "text": words, "links": [1]}]
+    return [
+        chat_page.answer(turn),
+        chat_page.history(turns, model=False),
+        chat_page.hint_list({"items": [{"text": words, "detail": words}]}),
+        chat_page.thread_list({"items": [{"thread": words, "title": words}]}, words),
+    ]
 
 
 def everything_drawn(words: str) -> Html:
     found = make_found(words)
     done = make_found(words, asks=False, status="escalated")
-    forms = [part for form in action_forms(found) for part in (form.hints,)]
     events = [make_event(name, {"reason": words, "kind": words}) for name in ("noted", "answered", words)]
     return join(
         [
-            incident_list(IncidentPage(items=[found], next="1"), selected=12, shown="Open"),
+            incident_list(IncidentPage(items=[found], next="1"), shown="Open"),
             headline(found),
             headline(done),
             question(found),
-            story(found),
+            edit_form(found),
+            story(found, [words] * 30),
             story(done),
+            feedback_form(found),
             stored_log(f"one\n{words}\nthree", found.diagnosis),
-            mode_line(make_status(words)),
-            status_page(make_status(words)),
+            mode_line(make_status(words), ME),
+            status_page(make_status(words), ME),
+            figures_page(make_summary()),
             timeline(events),
-            log_list(events, words="", level="All"),
+            log_list(events, searched=False),
             notice(words, title=words),
-            *forms,
+            *chat_drawn(words),
         ]
     )
 
@@ -250,33 +352,62 @@ def test_the_lines_that_prove_the_cause_stand_out_in_the_log() -> None:
     ],
 )
 def test_an_empty_list_says_what_to_do(shown: str, words: str) -> None:
-    assert words in incident_list(IncidentPage(items=[], next=None), selected=None, shown=shown)
+    assert words in incident_list(IncidentPage(items=[], next=None), shown=shown)
 
 
 def test_what_asks_a_person_stands_first() -> None:
     quiet = make_found(id=13, asks=False, status="open")
-    drawn = incident_list(IncidentPage(items=[quiet, make_found()], next=None), selected=None, shown="All")
+    drawn = incident_list(IncidentPage(items=[quiet, make_found()], next=None), shown="All")
 
     assert drawn.index('data-incident="12"') < drawn.index('data-incident="13"')
 
 
-def test_the_agent_log_finds_what_matches_every_word() -> None:
-    events = [
-        make_event("diagnosed", {"root_cause": "timeout", "summary": "slow"}, id=1),
-        make_event("ended", {"outcome": "healed", "reason": "fine"}, id=2, incident_id=13, level="warning"),
-    ]
+def test_evidence_stands_among_its_neighbours() -> None:
+    drawn = Tags(story(make_found(), [f"line {n}" for n in range(1, 41)])).words
 
-    assert "fine" in log_list(events, words="HEALED #13", level="All")
-    assert "slow" not in log_list(events, words="healed #13", level="All")
-    assert "slow" not in log_list(events, words="", level="Warning")
-    assert "No line matches" in log_list(events, words="nowhere", level="All")
+    assert "22line 22" in drawn
+    assert "26line 26" in drawn
+    assert "27line 27" not in drawn
+
+
+def test_an_empty_log_says_what_comes() -> None:
+    assert "No line matches" in log_list([], searched=True)
+    assert "The agent log is empty" in log_list([], searched=False)
 
 
 @pytest.mark.parametrize(
-    "name", ["opened", "intervened", "diagnosed", "decided", "answered", "checked", "ended"]
+    "name",
+    ["opened", "intervened", "diagnosed", "decided", "answered", "checked", "ended", "control", "feedback"],
 )
-def test_an_event_without_its_values_is_still_drawn(name: str) -> None:
-    assert isinstance(sentence(make_event(name, {"checks": [{"ok": "?"}]})), str)
+def test_an_event_without_its_values_is_still_told(name: str) -> None:
+    event = make_event(name, {"checks": [{"ok": "?"}]})
+
+    assert isinstance(sentence(name, data_of(event.data)), str)
+    assert isinstance(details(name, {}), list)
+    assert title(name)
+
+
+@pytest.mark.parametrize(
+    ("role", "buttons"),
+    [
+        pytest.param("viewer", [], id="a viewer has none"),
+        pytest.param("operator", ["Stop everything"], id="an operator stops"),
+        pytest.param("admin", ["Stop everything", "Let it heal"], id="an admin lets it heal"),
+    ],
+)
+def test_switches_are_for_those_who_may(role: str, buttons: list[str]) -> None:
+    me = MeOut.model_validate({"name": "x", "role": role})
+    drawn = status_page(make_status(healing="shadow"), me)
+
+    assert [words for words in ("Stop everything", "Let it heal") if words in drawn] == buttons
+
+
+def test_a_tool_step_is_told_once_however_often_it_reports() -> None:
+    turn = chat_page.Turn()
+    turn.take("tool", {"id": "1", "name": "status"})
+    turn.take("tool", {"id": "1", "name": "status", "result": "well"})
+
+    assert chat_page.answer(turn).count("<details") == 1
 
 
 def test_every_term_has_words() -> None:
@@ -293,20 +424,68 @@ def test_a_diff_keeps_its_lines_apart() -> None:
     ] * 3
 
 
-def test_the_edit_form_holds_the_arguments_and_names_what_is_missing() -> None:
-    (form,) = action_forms(make_found("x"))
+def make_question(properties: dict[str, Any], args: dict[str, Any], required: tuple[str, ...] = ()) -> Any:
+    schema = {"properties": properties, "required": list(required)}
+    question = {
+        "plan_id": "abc",
+        "action_requests": [{"name": "act", "args": args, "description": "does it"}],
+        "review_configs": [{"action_name": "act", "args_schema": schema}],
+    }
+    return make_found(question=question)
 
-    assert json.loads(form.text) == {"value": "x", "wait": None}
-    assert "at least 0" in Tags(form.hints).words
+
+NULL = {"type": "null"}
 
 
 @pytest.mark.parametrize(
-    ("typed", "complaint"),
+    ("rules", "value", "wanted"),
     [
-        pytest.param("{", "Action 1: this is not JSON", id="not JSON"),
-        pytest.param("[1]", "an object in braces", id="not an object"),
+        pytest.param({"type": "boolean"}, True, 'type="checkbox" checked', id="a boolean is a box"),
+        pytest.param(
+            {"type": "integer", "minimum": 1}, 8, 'type="number" value="8" step="1" min="1"', id="bounds"
+        ),
+        pytest.param({"type": "number", "maximum": 9}, 2.5, 'step="any" max="9"', id="a number"),
+        pytest.param({"enum": ["a", "b"], "type": "string"}, "b", "selected", id="an enum is a choice"),
+        pytest.param({"anyOf": [{"type": "string"}, NULL]}, "db1", 'type="text" value="db1"', id="text"),
+        pytest.param({"type": "string"}, '{"columns": {}}', "<textarea", id="a contract has room"),
+        pytest.param({"type": "object"}, {"a": 1}, "<textarea", id="anything else is JSON"),
     ],
 )
-def test_what_is_not_an_object_is_refused_in_words(typed: str, complaint: str) -> None:
-    with pytest.raises(NotJson, match=complaint):
-        edited_args([typed], 1)
+def test_a_field_is_made_from_its_schema(rules: dict[str, Any], value: Any, wanted: str) -> None:
+    assert wanted in edit_form(make_question({"field": rules}, {"field": value}))
+
+
+@pytest.mark.parametrize(
+    ("rules", "before", "typed", "sent"),
+    [
+        pytest.param({"type": "boolean"}, True, False, {"f": False}, id="a box"),
+        pytest.param({"type": "integer"}, 8, "16", {"f": 16}, id="a number"),
+        pytest.param({"anyOf": [{"type": "string"}, NULL]}, "a", "", {}, id="what is emptied is not sent"),
+        pytest.param(
+            {"type": "string"}, '{"a":1}', '{\n  "a": 1\n}', {"f": '{"a":1}'}, id="layout is no change"
+        ),
+        pytest.param({"type": "string"}, '{"a":1}', '{"a": 2}', {"f": '{"a": 2}'}, id="a change is"),
+        pytest.param({"type": "object"}, {}, '{"b": [1]}', {"f": {"b": [1]}}, id="JSON"),
+    ],
+)
+def test_what_is_typed_comes_back_as_its_type(
+    rules: dict[str, Any], before: Any, typed: JsonValue, sent: dict[str, Any]
+) -> None:
+    fields = fields_of(make_question({"f": rules}, {"f": before}))
+
+    assert edited_args({"0.f": typed}, fields) == [sent]
+
+
+@pytest.mark.parametrize(
+    ("rules", "before", "typed"),
+    [
+        pytest.param({"type": "integer"}, 8, "many", id="no number"),
+        pytest.param({"type": "object"}, {}, "{", id="no JSON"),
+        pytest.param({"type": "string"}, '{"a":1}', "{", id="a contract that is none any more"),
+    ],
+)
+def test_what_does_not_fit_names_its_field(rules: dict[str, Any], before: Any, typed: str) -> None:
+    fields = fields_of(make_question({"slots": rules}, {"slots": before}))
+
+    with pytest.raises(NotAValue, match="Slots"):
+        edited_args({"0.slots": typed}, fields)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,9 @@ from server.retention import KEEP_DELIVERIES, Keep, Retention
 from server.store import IncidentStore
 from server.tables_work import CheckpointRow
 from tests.factories import Clock, make_failure, make_snapshot
+from tests.unit import serving
+from tests.unit.serving import open_api
+from tests.unit.test_metrics import heal
 from tools.airflow_memory import MemoryAirflow
 
 FOREVER = timedelta(days=10_000)
@@ -186,3 +191,42 @@ async def test_threads_in_which_nobody_speaks_go(world: World) -> None:
 
     assert (await world.retention().round())["chats"] == 1
     assert await world.count("chat_thread") == 0
+
+
+BUDGET = 8 * 1024  # bytes of one closed incident, apart from its log
+APART = ("log", "audit", "audit_head", "airmedic_schema", "setting")  # told below, or of no one incident
+
+
+async def test_a_closed_incident_takes_little_whatever_the_size_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(1)
+    lines = (f"[2026-03-01T03:00:00] INFO step {number} {rng.getrandbits(200):x}" for number in range(7000))
+    monkeypatch.setattr(serving, "LOG", "\n".join([*lines, serving.LOG]))
+    assert len(serving.LOG) > 512_000
+
+    async with open_api(tmp_path) as api:
+        number = await heal(api)
+
+        assert (await api.incident(number))["status"] == "closed"
+        stored = await _stored(api.service.people.engine)
+        assert sum(size for table, size in stored.items() if table not in APART) <= BUDGET
+        assert stored["audit"] <= BUDGET / 2, "never pruned, so it must be small too"
+        assert "checkpoint" not in stored
+        assert stored["log"] < len(serving.LOG) / 2
+
+
+async def _stored(engine: AsyncEngine) -> dict[str, int]:
+    """Bytes of all values by table; those of the search index are a few hundred, and shared."""
+    found = {}
+    async with engine.connect() as connection:
+        named = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'incident_words%'"
+        for table in (await connection.execute(text(named))).scalars().all():
+            columns = (
+                await connection.execute(text(f"SELECT name FROM pragma_table_info('{table}')"))
+            ).scalars()
+            sizes = " + ".join(f'coalesce(length(CAST("{one}" AS BLOB)), 0)' for one in columns)
+            query = text(f'SELECT coalesce(sum({sizes}), 0) FROM "{table}"')
+            if size := int((await connection.execute(query)).scalar_one()):
+                found[table] = size
+    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
+from langsmith.utils import get_env_var
 
 from graph.domain import Door
 from server.events import TaskEvent
@@ -31,9 +32,9 @@ def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def collector() -> AsyncIterator[Collector]:
+def collector() -> Iterator[Collector]:
     with open_collector() as collector:
-        yield collector  # type: ignore[misc]
+        yield collector
 
 
 @asynccontextmanager
@@ -104,20 +105,23 @@ async def test_spans_hold_no_words_of_logs_or_prompts(
         assert planted.encode() not in collector.everything
 
 
+def _forget_environment() -> None:
+    """LangSmith reads its variables once."""
+    getattr(get_env_var, "cache_clear")()  # noqa: B009  its type does not say that it caches
+
+
 async def test_langsmith_gets_the_run_without_its_secrets(
     tmp_path: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LANGSMITH_TRACING", "true")
     monkeypatch.setenv("LANGSMITH_ENDPOINT", collector.url)
     monkeypatch.setenv("LANGSMITH_API_KEY", "lsv2_pt_scripted")
-    from langsmith.utils import get_env_var
-
-    get_env_var.cache_clear()
+    _forget_environment()
     try:
         async with failing(tmp_path):
             pass
     finally:
-        get_env_var.cache_clear()
+        _forget_environment()
 
     assert b"diagnose" in collector.everything
     assert b"frobnicator" in collector.everything

@@ -7,7 +7,15 @@ from typing import ClassVar
 
 from pydantic import Field, JsonValue
 
-from graph.domain import RUNNING_STATES, Action, ActionClass, BlastRadius, TaskRef, TaskSnapshot
+from graph.domain import (
+    ACTIVE_STATES,
+    RUNNING_STATES,
+    Action,
+    ActionClass,
+    BlastRadius,
+    TaskRef,
+    TaskSnapshot,
+)
 from graph.errors import Conflict, NotFound
 from tools.actions.kind import ActionKind, Confirmation, Found, Parameters, Preview, listed
 from tools.gateway import AirflowGateway
@@ -159,7 +167,9 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
         run = await airflow.run(target.dag_id, target.run_id)
         if run.state not in RUNNING_STATES:
             return True
-        return any(not one.final for one in await airflow.run_tasks(target.dag_id, target.run_id))
+        return any(
+            one.state in ACTIVE_STATES for one in await airflow.run_tasks(target.dag_id, target.run_id)
+        )
 
     async def _rows(self, airflow: AirflowGateway, target: TasksOfRun) -> Sequence[TaskSnapshot]:
         """One request for all of them, however many map indexes there are."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from graph.domain import DataReport, RootCause
-from tools.diagnosis import Case
+from tools.diagnosis import Case, Sibling
 from tools.evidence import Evidence
 from tools.knowledge.course import ago, good_runs, rhythm
 from tools.knowledge.ranking import Candidate, lower, raised
@@ -47,6 +48,9 @@ _NAME = re.compile(r"(?i)resolve|getaddrinfo|name or service|nodename|unknown ho
 STEADY = 3  #: good runs before a task's past says something
 CERTAIN = 0.97
 MOVE = 0.05  #: what a reason from outside the log adds
+NAMED = 0.6  #: least score of a cause that the log itself names; others the past does not make surer
+AT_ONCE = timedelta(seconds=15)
+_SHARED = frozenset({RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE})
 
 
 @dataclass(slots=True)
@@ -221,23 +225,31 @@ def _broken_dag(case: Case, evidence: Evidence, candidates: Candidates, told: To
 
 
 def _together(case: Case, evidence: Evidence, candidates: Candidates, told: Told) -> Candidates:
-    """Many failures in the same minutes speak for the infrastructure that they share."""
-    siblings = case.context.siblings
-    host = case.task.hostname if case.task is not None else ""
-    beside = [one for one in siblings if host and one.hostname == host]
-    top = candidates[0] if candidates else None
-    silent = top is None or top.cause in (RootCause.WORKER_LOST, RootCause.EXTERNAL_JOB_FAILED)
-    if len(beside) >= 2 and silent and (top is None or top.score < 0.9):
-        why = told.say(f"{len(beside)} other tasks on {host!r} failed in the same minutes")
-        return raised(candidates, RootCause.WORKER_LOST, 0.9, why)
-    if len(siblings) < STEADY:
+    """Failures in the same minutes make a shared cause surer that the log itself names.
+
+    They name none: on a small installation all tasks share one machine, and many fail at once of their own.
+    """
+    top, siblings = candidates[0] if candidates else None, case.context.siblings
+    if top is None or top.best is None or top.score < NAMED:
         return candidates
-    shared = (RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE, RootCause.WORKER_LOST)
-    for candidate in candidates:
-        if candidate.cause in shared and candidate.score >= 0.4:
-            candidate.score = min(1.0, candidate.score + MOVE)
-            candidate.why = told.say(f"{len(siblings)} other tasks failed in the same minutes")
+    if top.cause is RootCause.WORKER_LOST:
+        beside = _ended_with(case) if evidence.chain is None else []
+        if len(beside) >= 2 and case.task is not None:
+            why = told.say(f"{len(beside)} other tasks on {case.task.hostname!r} ended in the same moment")
+            return raised(candidates, top.cause, min(1.0, top.score + MOVE), why)
+    elif len(siblings) >= STEADY and top.cause in _SHARED:
+        why = told.say(f"{len(siblings)} other tasks failed in the same minutes")
+        return raised(candidates, top.cause, min(1.0, top.score + MOVE), top.why or why)
     return candidates
+
+
+def _ended_with(case: Case) -> list[Sibling]:
+    """Tasks of the same machine that ended when this one did: a lost machine takes all at one stroke."""
+    task = case.task
+    if task is None or task.end is None or not task.hostname:
+        return []
+    beside = [one for one in case.context.siblings if one.hostname == task.hostname and one.ended]
+    return [one for one in beside if one.ended is not None and abs(one.ended - task.end) <= AT_ONCE]
 
 
 def _worked_lately(case: Case, evidence: Evidence, candidates: Candidates, told: Told) -> Candidates:
@@ -248,7 +260,7 @@ def _worked_lately(case: Case, evidence: Evidence, candidates: Candidates, told:
     when = ago(good[0], case.task) if good and _changed(case) == "" else None
     if when is not None:
         line = told.say(f"the same version of the DAG worked {when} ago")
-        if top.cause in PASSING:
+        if top.cause in PASSING and top.score >= NAMED:
             return raised(candidates, top.cause, min(1.0, top.score + MOVE), top.why or line)
         top.why = top.why or line
     named = top.best is not None and _NAME.search(top.best.piece.text) is not None
@@ -266,7 +278,8 @@ def _rhythm(case: Case, evidence: Evidence, candidates: Candidates, told: Told) 
     if line is None:
         return candidates
     told.say(line)
-    if top is not None and (top.cause in PASSING or top.cause is RootCause.MISSING_DATA):
+    follows = top is not None and (top.cause in PASSING or top.cause is RootCause.MISSING_DATA)
+    if top is not None and follows and top.score >= NAMED:
         return raised(candidates, top.cause, min(1.0, top.score + MOVE), top.why or line)
     return candidates
 

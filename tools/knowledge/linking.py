@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from graph.domain import RootCause
 from tools.diagnosis import Case
-from tools.evidence import Evidence
+from tools.evidence import Evidence, Piece
 from tools.evidence_lines import LogLine
 from tools.knowledge.ranking import Candidate, lower, raised
 
@@ -50,7 +50,8 @@ LAST_WORDS = 4  #: lines of a child in which a complaint is looked for
 PASSED_OVER = 0.3  #: lines below this weight were got over
 UNREAD = 0.7  #: what a bare exit status counts when the child complained in words unknown here
 _COMPLAINT = re.compile(
-    r"(?i)\b(?:not|no|cannot|can't|isn't|doesn't|don't|won't|unknown|invalid|missing|bad|unable"
+    r"(?i)\b(?:nicht|kein\w*|ung\w+ltig\w*|fehlt|fehlgeschlagen|impossible|introuvable|invalide|manquant\w*"
+    r"|inv[aá]lid[oa]|falta|desconocid[oa]|não|失敗|エラー|错误|失败|not|no|cannot|can't|isn't|doesn't|don't|won't|unknown|invalid|missing|bad|unable"
     r"|unrecogni[sz]ed"
     r"|unsupported|undefined|illegal|mismatch|corrupt\w*|unexpected|must|required|denied|refused"
     r"|too (?:many|long|large|big|small|few)|only|never)\b|n't\b"
@@ -58,13 +59,44 @@ _COMPLAINT = re.compile(
 _ELSEWHERE = re.compile(
     r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|\b(?:job|run|build|batch)\b"
 )
+REASON_LINES = 15
+REASON = 0.8  #: least strength of an entry that counts as the reason of an effect
+_SAME_REPORT = 8  #: lines after an effect in which the same program may add why: R's warnings, a footer
+#: what clients and programs say when what they were given is nothing, broken or cut off
+_EFFECT = re.compile(
+    r"(?i)cannot read propert|\bof (?:undefined|null)\b|NoneType|NilClass|\bfor nil\b|null ?pointer"
+    r"|null reference|instance of an object|null-valued expression|nil pointer|not iterable|over null"
+    r"|not subscriptable|has no len|undefined value|\bon null\b|offset on|out of bounds|out of range"
+    r"|of length zero|cannot open the connection|cannot read from connection|usage error"
+    r"|KilledWorker|workers died|BrokenProcessPool|terminated abruptly|unexpectedly closed"
+    r"|protocol data stream|read error|broken ?pipe|EPIPE|premature|unexpected (?:end|eof)|wrote only"
+    r"|short write|write (?:error|failed)|truncated|JSONDecode|JSONParse|unexpected token|expecting value"
+    r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by zero|divided by 0"
+    r"|invalid literal for|KeyError|IndexError|StopIteration|no element|nothing to (?:do|process|load)"
+)
+_NO_REASON = frozenset(
+    {RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED, RootCause.QUERY_ERROR}
+)
+_TURNS_AWAY = frozenset(
+    {RootCause.AUTHENTICATION_FAILED, RootCause.PERMISSION_DENIED, RootCause.TLS_ERROR}
+)
+_OF_ACCESS = _TURNS_AWAY | {RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE}
+_REMOTE_STATE = re.compile(
+    r"(?i)\b(?:final|terminal|end)?[ _-]?(?:state|status)\b|\b(?:job|build|run|execution|batch|query)\b"
+    r"[^\n]{0,60}\b(?:failed|failure|unsuccessful|error)"
+)
+_STARTED = re.compile(
+    r"(?i)\b(?:job|build|run|execution|query|batch|step|pipeline)\b[^\n]{0,60}\b(?:submitted|started|executed"
+    r"|triggered|created|accepted|running|queued)|\bpolling\b|\bwaiting for [^\n]{0,40}\b(?:complete|finish|end)"
+)
 BEHIND_WEIGHT = 0.45  #: least weight of the line that tells why a connection failed
 
 
-def said_before(evidence: Evidence) -> list[LogLine]:
+def said_before(evidence: Evidence, count: int = SAID) -> list[LogLine]:
     """The last things said before the failure, in the words of the work itself."""
     begin = evidence.chain.first if evidence.chain else evidence.end
-    return [line for line in evidence.order if line.number < begin and evidence.says(line)][-SAID:]
+    said = [line for line in evidence.order if line.number < begin and evidence.says(line)]
+    return said[-count:]
 
 
 def _keys_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -155,7 +187,7 @@ def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
         return candidates
     known = {hit.piece.line for c in candidates for hit in c.hits if hit.entry.strength > 0.45}
     known |= {piece.line for piece in evidence.pieces if piece.recovered or piece.weight < PASSED_OVER}
-    said = _words_of_child(evidence)[-LAST_WORDS:]
+    said = said_before(evidence, LAST_WORDS)
     if any(line.number not in known and _COMPLAINT.search(line.text) for line in said):
         return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
     return candidates
@@ -177,9 +209,73 @@ def _own_words(case: Case, evidence: Evidence, candidates: Candidates) -> Candid
     return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
 
 
-def _words_of_child(evidence: Evidence) -> list[LogLine]:
-    """What was printed before the line that tells of the exit status."""
-    return [line for line in evidence.order if line.number < evidence.end and evidence.says(line)]
+def _came_of(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """What code, shells and transfers stumble over in the end was often named a few lines before."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or not _EFFECT.search(_message(top.best.piece)):
+        return candidates
+    return _by_reason(evidence, candidates, _NO_REASON, after=_SAME_REPORT)
 
 
-RULES: Sequence[Rule] = (_complained, _own_words, _keys_shown, _nothing_shown, _value_shown, _why_unreachable)
+def _turned_away(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """An answer that never came, after the server told why it would not answer."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause is not RootCause.TIMEOUT:
+        return candidates
+    return _by_reason(evidence, candidates, frozenset(RootCause) - _TURNS_AWAY, after=0)
+
+
+def _by_reason(
+    evidence: Evidence, candidates: Candidates, never: frozenset[RootCause], *, after: int
+) -> Candidates:
+    """Raise the cause of the nearest specific line that stands open when the effect shows."""
+    best = candidates[0].best
+    effect = best.piece.line if best is not None else 0
+    found: list[tuple[float, int, RootCause]] = []
+    for other in candidates[1:]:
+        for hit in other.hits if other.cause not in never else ():
+            piece, ahead = hit.piece, effect - hit.piece.line
+            stands = not (piece.recovered or piece.aside or piece.final) and piece.errorish
+            near = 0 < ahead <= REASON_LINES or 0 < -ahead <= after
+            if stands and near and hit.entry.strength >= REASON:
+                if not evidence.went_well_between(piece.line, effect):
+                    found.append((hit.entry.strength, piece.line, other.cause))
+    if not found:
+        return candidates
+    _, line, cause = max(found, key=lambda told: told[:2])
+    why = f"line {line} tells what led to it"
+    return raised(candidates, cause, max(candidates[0].score + LEAD, REASON), why)
+
+
+def _message(piece: Piece) -> str:
+    return piece.text.partition("\n@")[0]
+
+
+def _started_after(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A job that was started after the complaint was not stopped by it; its own state is what is known."""
+    top = candidates[0] if candidates else None
+    ended = next((c for c in candidates if c.cause is RootCause.EXTERNAL_JOB_FAILED), None)
+    if top is None or top.best is None or ended is None or top is ended or top.best.piece.final:
+        return candidates
+    end = ended.best
+    if top.cause not in _OF_ACCESS or end is None or not _REMOTE_STATE.search(_message(end.piece)):
+        return candidates
+    between = [x for x in evidence.order if top.best.piece.line < x.number < end.piece.line]
+    started = next((line for line in between if _STARTED.search(line.text)), None)
+    if started is None:
+        return candidates
+    why = f"line {started.number} shows that the job was started after it"
+    return raised(candidates, ended.cause, top.score + LEAD, why)
+
+
+RULES: Sequence[Rule] = (
+    _complained,
+    _own_words,
+    _keys_shown,
+    _nothing_shown,
+    _value_shown,
+    _why_unreachable,
+    _came_of,
+    _turned_away,
+    _started_after,
+)

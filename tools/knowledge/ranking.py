@@ -89,7 +89,8 @@ def raised(
     for candidate in candidates:
         if candidate.cause is cause:
             candidate.score = max(candidate.score, score)
-            candidate.why, candidate.passes = why, passes
+            candidate.why = why
+            candidate.passes = candidate.passes if passes is None else passes
             return candidates
     return [*candidates, Candidate(cause, score, why=why, passes=passes)]
 
