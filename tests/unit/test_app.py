@@ -302,7 +302,9 @@ async def test_every_api_route_asks_for_the_token(tmp_path: Path) -> None:
                 continue
             for method in methods:
                 body: dict[str, str] | None = {} if method == "post" else None
-                answer = await api.http.request(method.upper(), path.format(incident_id=1), json=body)
+                answer = await api.http.request(
+                    method.upper(), path.format(incident_id=1, thread="t"), json=body
+                )
                 is_problem(answer, 401)
 
 
