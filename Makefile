@@ -8,7 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(AIRMEDIC_HOME)/tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 RUN := $(UV) run --frozen --no-sync
 
-.PHONY: help setup airflow demo test check format e2e bench fuzz bench-listing clean
+.PHONY: browser e2e-browser screenshots bench-consoles help setup airflow demo test check format e2e bench fuzz bench-idle bench-listing clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -27,12 +27,26 @@ airflow: $(UV) ## install the Airflow that demo and tests heal
 demo: setup ## break a real pipeline and watch it heal (ARGS="--once --yes", see --help)
 	@$(RUN) airmedic demo $(ARGS)
 
-test: setup airflow ## the whole test suite, the real-Airflow tests included
+test: setup airflow browser ## the whole test suite, the real-Airflow tests included
 	@$(RUN) pytest $(ARGS)
 	@cd airflow && $(UV) run --frozen --no-sync pytest -q
 
 e2e: setup airflow ## only the tests that need the real Airflow
 	@$(RUN) pytest -m integration $(ARGS)
+
+browser: setup ## install Debian's Chromium when no Chromium is here (through apt; no other download)
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+		as=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends chromium; }
+
+e2e-browser: setup airflow browser ## only the tests of the console in a real browser
+	@$(RUN) pytest -m browser tests/browser $(ARGS)
+
+screenshots: setup browser ## every page, light and dark, desktop and phone, into .airmedic/screenshots
+	@$(RUN) python -m tests.browser.screenshots $(ARGS)
+
+bench-consoles: setup ## what open consoles cost the server
+	@$(RUN) python -m evals.benchmarks.consoles $(ARGS)
 
 bench: setup ## throughput of log scanning and of redaction, beside their baselines
 	@$(RUN) python -m evals.benchmarks.scan
@@ -43,6 +57,9 @@ bench-faults: setup airflow ## every fault of the catalogue on a real Airflow (A
 
 fuzz: setup ## random and stateful requests against the whole API (at least 10,000)
 	@$(RUN) python -m tests.acceptance.fuzz $(ARGS)
+
+bench-idle: setup ## memory, processor and start of an idle server, with and without the console
+	@$(RUN) python -m evals.benchmarks.idle $(ARGS)
 
 bench-listing: setup ## lists and searches over a million incidents
 	@$(RUN) python -m evals.benchmarks.listing $(ARGS)

@@ -25,7 +25,7 @@ def console(
     host: Annotated[str, typer.Option(help="where the console listens")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="its port; 0 takes a free one")] = DEFAULT_PORT,
 ) -> None:
-    """Serve the console of a remote Airmedic, until Ctrl-C. Who opens it signs in with the server's token."""
+    """Serve the console of a remote Airmedic, until Ctrl-C. Who opens it signs in with a token of that server."""
     try:
         asyncio.run(serve_console(api, host=host, port=port))
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ async def serve_console(api: str, *, host: str, port: int) -> None:
     if not is_loopback(host) and not await _asks_for_a_token(api):
         raise SettingsInvalid(
             f"--host is {host!r}, which other machines can reach, and {api} asks nobody for a token: "
-            "set AIRMEDIC_API_TOKEN there first"
+            "make one there first (`airmedic token create`)"
         )
     listening = bind(host, port)
     try:

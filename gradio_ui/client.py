@@ -111,6 +111,10 @@ class ConsoleClient:
         answer = await self._ask("GET", "/api/chat/hints", token, params={"q": typed})
         return _json(answer)
 
+    async def threads(self, token: str) -> JsonValue:
+        """One's own threads."""
+        return _json(await self._ask("GET", "/api/chat", token))
+
     async def thread(self, token: str, thread: str) -> JsonValue:
         """What was said in a thread of one's own."""
         return _json(await self._ask("GET", f"/api/chat/{thread}", token))
@@ -207,4 +211,3 @@ def _problem(answer: httpx.Response) -> AirmedicError:
     if answer.status_code == httpx.codes.CONFLICT:
         return MovedOn(detail)
     return ServerSilent(detail) if answer.status_code >= 500 else Refused(detail)
-

@@ -1,22 +1,26 @@
-"""What the console shows and does, without the widgets: each call is one look or one answer."""
+"""What a person decides at the console: bound to what the page showed; what became of it, in words."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from gradio_ui.client import ConsoleClient, MovedOn, Refused
-from gradio_ui.edit_form import ActionForm, NotJson, action_forms, edited_args
+from gradio_ui.edit_form import NotAValue, edit_form, edited_args, fields_of
+from gradio_ui.feedback_form import feedback_form
 from gradio_ui.incident_detail import headline, question, stored_log, story
-from gradio_ui.incident_list import FILTERS, incident_list
 from gradio_ui.markup import Html, empty, notice
 from gradio_ui.wording import standing
 from graph.domain import Status
-from server.schemas import IncidentDetailOut
+from server.schemas import FeedbackIn, IncidentDetailOut
 
 NOTHING = Html("")
 CHOOSE = empty("Choose an incident", "What failed, why, and what is asked of you shows up here.")
+LOGS_KEPT = 64  # stored logs; they never change
 
 
 class Shown(BaseModel):
@@ -45,12 +49,23 @@ class Detail:
     shown: Shown
     head: Html = CHOOSE
     asked: Html = NOTHING
+    form: Html = NOTHING
     story: Html = NOTHING
-    can_close: bool = False
+    feedback: Html = NOTHING
+    escalated: bool = False
 
     @property
     def asks(self) -> bool:
+        """Whether there is a question with buttons."""
         return self.shown.plan_id != ""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What became of a deed."""
+
+    words: Html
+    done: bool = False
 
 
 class Desk:
@@ -58,11 +73,7 @@ class Desk:
 
     def __init__(self, client: ConsoleClient) -> None:
         self.client = client
-
-    async def incidents(self, token: str, *, chosen: str, selected: int | None, limit: int) -> Html:
-        """The list, of one of the `FILTERS`."""
-        page = await self.client.incidents(token, statuses=FILTERS.get(chosen, ()), limit=limit)
-        return incident_list(page, selected=selected, shown=chosen)
+        self._logs: OrderedDict[tuple[str, str], list[str]] = OrderedDict()
 
     async def detail(self, token: str, before: Shown) -> Detail:
         """The incident as it is now. A question never replaces another one under the reader's finger."""
@@ -73,11 +84,28 @@ class Desk:
         moved = before.plan_id and (before.version, before.plan_id) != (found.version, plan_id)
         if moved or (before.held and plan_id):
             shown = Shown(number=found.id, version=found.version, held=bool(plan_id))
-            asked = _moved(found, again=bool(plan_id))
+            asked, form = _moved(found, again=bool(plan_id)), NOTHING
         else:
             shown = Shown(number=found.id, version=found.version, plan_id=plan_id)
-            asked = question(found)
-        return Detail(shown, headline(found), asked, story(found), found.status is Status.ESCALATED)
+            asked, form = question(found), edit_form(found) if plan_id else NOTHING
+        told = story(found, await self._log_lines(token, found))
+        escalated = found.status is Status.ESCALATED
+        return Detail(shown, headline(found), asked, form, told, feedback_form(found), escalated)
+
+    async def _log_lines(self, token: str, found: IncidentDetailOut) -> list[str]:
+        if found.log is None or found.diagnosis is None or not found.diagnosis.evidence:
+            return []
+        key = (token, found.log)
+        if (known := self._logs.get(key)) is not None:
+            return known
+        try:
+            lines = (await self.client.stored_log(token, found.id)).splitlines()
+        except Refused:
+            return []  # it is no longer kept: the evidence itself is
+        self._logs[key] = lines
+        if len(self._logs) > LOGS_KEPT:
+            self._logs.popitem(last=False)
+        return lines
 
     async def log(self, token: str, number: int) -> Html:
         """The failed try's log."""
@@ -87,54 +115,68 @@ class Desk:
         except Refused as exc:
             return notice(str(exc))
 
-    async def forms(self, token: str, shown: Shown) -> list[ActionForm]:
-        """The edit form of the question on the page. Raises `MovedOn` when it is another by now."""
-        if shown.number is None:
-            return []
-        found = await self.client.incident(token, shown.number)
-        if (found.version, _plan_asked(found)) != (shown.version, shown.plan_id):
-            raise MovedOn(f"incident {found.id} asks something else by now")
-        return action_forms(found)
+    # --- deeds ------------------------------------------------------------------------------------------
 
-    async def answer(self, token: str, shown: Shown, kind: str, *, message: str = "") -> Html:
+    async def answer(self, token: str, shown: Shown, kind: str, *, message: str = "") -> Said:
         """Approve, reject or respond; what became of it, in words."""
         if kind == "respond" and not message.strip():
-            return notice("Write what you know first: the next diagnosis reads it.", tone="warn")
+            return Said(notice("Write what you know first: the next diagnosis reads it.", tone="warn"))
         return await self._decide(token, shown, {"type": kind, "message": message})
 
-    async def edit(self, token: str, shown: Shown, texts: list[str], *, message: str) -> Html:
-        """Approve with other arguments."""
+    async def edit(self, token: str, shown: Shown, typed: Mapping[str, JsonValue], *, message: str) -> Said:
+        """Approve with other arguments, as the form sent them."""
+        if shown.number is None:
+            return NO_QUESTION
+        found = await self.client.incident(token, shown.number)
+        if (found.version, _plan_asked(found)) != (shown.version, shown.plan_id):
+            return _conflict(MovedOn(f"incident {found.id} asks something else by now"))
         try:
-            args = edited_args(texts, len(await self.forms(token, shown)))
-        except NotJson as exc:
-            return notice(str(exc), tone="bad")
-        except MovedOn as exc:
-            return _conflict(exc)
+            args = edited_args(typed, fields_of(found))
+        except NotAValue as exc:
+            return Said(notice(str(exc), tone="bad", title="Not sent."))
         return await self._decide(token, shown, {"type": "edit", "message": message, "args": args})
 
-    async def close(self, token: str, shown: Shown, reason: str) -> Html:
+    async def close(self, token: str, shown: Shown, reason: str) -> Said:
         """Close what was handed to people."""
         if shown.number is None:
-            return Html("")
-        try:
-            await self.client.close(token, shown.number, reason)
-        except MovedOn as exc:
-            return _conflict(exc)
-        except Refused as exc:
-            return notice(str(exc), tone="bad")
-        return notice(f"Incident {shown.number} is closed.", tone="good")
+            return NO_QUESTION
+        doing = self.client.close(token, shown.number, reason)
+        return await _told(doing, f"Incident {shown.number} is closed.")
 
-    async def _decide(self, token: str, shown: Shown, decision: dict[str, JsonValue]) -> Html:
-        if shown.number is None or not shown.plan_id:
-            return notice("There is no question on this page to answer.", tone="warn")
-        bound = {**decision, "version": shown.version, "plan_id": shown.plan_id}
+    async def reopen(self, token: str, shown: Shown, reason: str) -> Said:
+        """Give back what was handed to people."""
+        if shown.number is None:
+            return NO_QUESTION
+        doing = self.client.reopen(token, shown.number, reason)
+        return await _told(doing, f"Airmedic looks at incident {shown.number} afresh.")
+
+    async def feedback(self, token: str, given: Mapping[str, JsonValue]) -> Said:
+        """Rate an incident, and say whether its cause was right."""
+        kept = {name: value for name, value in given.items() if value not in (None, "")}
         try:
-            await self.client.decide(token, shown.number, bound)
-        except MovedOn as exc:
-            return _conflict(exc)
-        except Refused as exc:
-            return notice(str(exc), tone="bad", title="Not accepted.")
-        return notice(SAID[str(decision["type"])], tone="good", title=f"Incident {shown.number}.")
+            body = FeedbackIn.model_validate(kept)
+        except ValidationError as exc:
+            return Said(notice(_complaint(exc), tone="bad", title="Not sent."))
+        doing = self.client.feedback(token, body.model_dump(mode="json", exclude_none=True))
+        return await _told(doing, "Thank you; memory hears it, and it stands on the incident.")
+
+    async def control(self, token: str, switches: Mapping[str, JsonValue]) -> Said:
+        """Set the kill switch or shadow mode."""
+        chosen = {
+            name: switches[name] for name in ("paused", "shadow") if isinstance(switches.get(name), bool)
+        }
+        if not chosen:
+            return Said(notice("No switch was named.", tone="warn"))
+        return await _told(
+            self.client.control(token, chosen), "The switch is set; it holds from the next write on."
+        )
+
+    async def _decide(self, token: str, shown: Shown, decision: dict[str, JsonValue]) -> Said:
+        if shown.number is None or not shown.plan_id:
+            return NO_QUESTION
+        bound = {**decision, "version": shown.version, "plan_id": shown.plan_id}
+        doing = self.client.decide(token, shown.number, bound)
+        return await _told(doing, SAID[str(decision["type"])], title=f"Incident {shown.number}.")
 
 
 SAID = {
@@ -143,6 +185,23 @@ SAID = {
     "reject": "Rejected; nothing was touched.",
     "respond": "Thank you; the failure is diagnosed again with what you wrote.",
 }
+NO_QUESTION = Said(notice("There is no question on this page to answer.", tone="warn"))
+
+
+async def _told(doing: Awaitable[Any], words: str, *, title: str = "") -> Said:
+    try:
+        await doing
+    except MovedOn as exc:
+        return _conflict(exc)
+    except Refused as exc:
+        return Said(notice(str(exc), tone="bad", title="Not accepted."))
+    return Said(notice(words, tone="good", title=title), done=True)
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = str(first["loc"][0]) if first["loc"] else "feedback"
+    return f"{place.replace('_', ' ')}: {first['msg']}"
 
 
 def _plan_asked(found: IncidentDetailOut) -> str:
@@ -159,13 +218,15 @@ def _moved(found: IncidentDetailOut, *, again: bool) -> Html:
         )
     return notice(
         f"It asks nothing any more: {standing(found)[0].lower()}. Your answer was not needed.",
-        title="This was answered or withdrawn.",
+        title="This was answered, withdrawn or ran out.",
     )
 
 
-def _conflict(error: MovedOn) -> Html:
-    return notice(
-        f"Your answer was not taken, because {error}. Somebody else was first, or the plan changed.",
-        tone="warn",
-        title="Too late.",
+def _conflict(error: MovedOn) -> Said:
+    return Said(
+        notice(
+            f"Your answer was not taken, because {error}. Somebody else was first, or the plan changed.",
+            tone="warn",
+            title="Too late.",
+        )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,7 +24,8 @@ PATHS = (
     "/gradio_api/app_id",
     "/gradio_api/cancel",
 )
-EXACT = frozenset({"", "/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"})
+OURS = frozenset({"/session", "/news", "/view", "/deed", "/chat", "/chat/hints"})
+EXACT = OURS | {"", "/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
 
 POLICY = "; ".join(
     (
@@ -45,14 +46,14 @@ POLICY = "; ".join(
 class Fence:
     """Around the console. `hosts` gives the only names answered to, or None when a token is asked anyway."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Callable[[], Collection[str] | None]) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: Callable[[], Awaitable[Collection[str] | None]]) -> None:
         self._app = app
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        refusal = self._refusal(scope)
+        refusal = await self._refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
@@ -64,17 +65,17 @@ class Fence:
 
         await self._app(scope, receive, answer)
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    async def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        hosts = self._hosts()
+        hosts = await self._hosts()
         if hosts is not None and (urlsplit(f"//{host}").hostname or "") not in hosts:
             return PlainTextResponse("this server does not answer to that Host", 421)
         if origin is not None and urlsplit(origin).netloc != host:
             return PlainTextResponse("requests from pages of another origin are not accepted", 403)
         if not _is_needed(scope["path"].removeprefix(scope.get("root_path", ""))):
             return PlainTextResponse("there is nothing here", 404)
-        if scope["method"] == "POST" and not _is_small(headers):
+        if scope["method"] not in {"GET", "HEAD"} and not _is_small(headers):
             return PlainTextResponse(f"the body must be JSON of at most {BODY_LIMIT} bytes", 413)
         return None
 

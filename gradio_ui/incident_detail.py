@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import JsonValue
 
 from gradio_ui.incident_list import name_of
 from gradio_ui.markup import CUT, Html, badge, diff, el, facts, join, moment, notice, section, text
 from gradio_ui.timeline import timeline
+from gradio_ui.touched import touched
 from gradio_ui.wording import BY, OUTCOME, SEVERITY, STEP, VERDICT, duration, plain, standing
 from graph.domain import Check, Diagnosis, Status, canonical_json
-from server.schemas import IncidentDetailOut, LedgerOut
+from server.schemas import FeedbackOut, IncidentDetailOut, LedgerOut
+from server.telling import ANSWERS
 
+NEAR = 2  # lines shown before and after a line that proves
 SHOWN_VALUE = 400  # characters of a before or after image
 SHOWN_ARGUMENT = 120  # characters; the diff shows what changes
 
@@ -53,16 +58,26 @@ def question(found: IncidentDetailOut) -> Html:
     """What a person is asked, right above the buttons that answer it."""
     if not found.asks or found.plan is None:
         return Html("")
-    until = join([" Until ", moment(found.expires_at), "."]) if found.expires_at else Html("")
+    left = el("span", moment(found.expires_at, form="left"), cls="am-left") if found.expires_at else None
     return el(
         "div",
-        el("h3", "Your decision"),
+        el("h3", "Your decision", left),
         el("p", found.plan.summary, cls="am-ask"),
         el("ol", *(el("li", words) for words in _requests(found)), cls="am-steps"),
+        touched(found.plan.actions),
         diff(found.plan.diff),
-        el("p", "Nothing is touched before you approve.", until, cls="am-quiet"),
+        el("p", _why_asked(found), "Nothing is touched before you approve.", cls="am-quiet"),
         cls="am-question",
     )
+
+
+def _why_asked(found: IncidentDetailOut) -> str:
+    if found.decision is None:
+        return ""
+    rest = (
+        f" Needs {found.decision.approvers.value} or more." if found.decision.approvers != "operator" else ""
+    )
+    return f"Asked because {'; '.join(found.decision.reasons)} (rule {found.decision.rule}).{rest} "
 
 
 def _requests(found: IncidentDetailOut) -> list[str]:
@@ -71,14 +86,14 @@ def _requests(found: IncidentDetailOut) -> list[str]:
     return [str(one.get("description") or one.get("name")) for one in given]
 
 
-def story(found: IncidentDetailOut) -> Html:
-    """Why, what was planned and done, and how it went."""
-    parts = [_why(found), _plan(found), _decision(found), _todo(found), _ledger(found), _verified(found)]
-    parts.append(section("Timeline", timeline(found.events)))
+def story(found: IncidentDetailOut, log: Sequence[str] = ()) -> Html:
+    """Why, what was planned and done, and how it went. `log`: the lines of the failed try."""
+    parts = [_why(found, log), _todo(found), _plan(found), _decision(found), _ledger(found), _verified(found)]
+    parts += [_considered(found), section("Timeline", timeline(found.events)), _feedback(found), _cost(found)]
     return el("div", *parts, cls="am-story")
 
 
-def _why(found: IncidentDetailOut) -> Html:
+def _why(found: IncidentDetailOut, log: Sequence[str]) -> Html:
     diagnosis = found.diagnosis
     if diagnosis is None:
         return section("Diagnosis", el("p", "Not diagnosed yet.", cls="am-quiet"))
@@ -88,20 +103,35 @@ def _why(found: IncidentDetailOut) -> Html:
         "Diagnosis",
         el("p", el("strong", plain(diagnosis.root_cause.value)), ". ", diagnosis.summary, cls="am-lead"),
         sure,
-        _evidence(diagnosis),
+        _evidence(diagnosis, log),
+        _context(diagnosis),
         _ruled_out(diagnosis),
     )
 
 
-def _evidence(diagnosis: Diagnosis) -> Html:
+def _evidence(diagnosis: Diagnosis, log: Sequence[str]) -> Html:
+    """The lines that prove the cause, among their neighbours; a gap is shown as one."""
     if not diagnosis.evidence:
         return Html("")
-    lines = [
-        el("li", el("span", one.line, cls="am-line"), el("code", one.text)) for one in diagnosis.evidence
-    ]
+    proof = {one.line: one.text for one in diagnosis.evidence}
+    near = {
+        n: log[n - 1] for line in proof for n in range(line - NEAR, line + NEAR + 1) if 1 <= n <= len(log)
+    }
+    lines, before = [], 0
+    for number, words in sorted({**near, **proof}.items()):
+        if before and number > before + 1:
+            lines.append(el("li", CUT, cls="am-gap", aria_hidden="true"))
+        kind = "am-proof" if number in proof else ""
+        lines.append(el("li", el("span", number, cls="am-line"), el("code", words or " "), cls=kind))
+        before = number
     place = diagnosis.location
     where = el("p", f"Raised in {place.file}, line {place.line}", cls="am-quiet") if place else None
     return join([el("ol", *lines, cls="am-evidence", aria_label="log lines"), where or Html("")])
+
+
+def _context(diagnosis: Diagnosis) -> Html:
+    rows = [el("li", one) for one in diagnosis.context]
+    return join([el("h4", "What Airflow adds"), el("ul", *rows, cls="am-plain")]) if rows else Html("")
 
 
 def _ruled_out(diagnosis: Diagnosis) -> Html:
@@ -121,6 +151,7 @@ def _plan(found: IncidentDetailOut) -> Html:
         "Plan",
         el("p", plan.summary, cls="am-lead"),
         el("ol", *actions, cls="am-steps"),
+        touched(plan.actions),
         diff(plan.diff),
         note=wait,
     )
@@ -195,6 +226,58 @@ def _verified(found: IncidentDetailOut) -> Html:
 def _check(check: Check) -> Html:
     word, tone = {True: ("ok", "good"), False: ("not ok", "bad"), None: ("cannot tell", "calm")}[check.ok]
     return el("li", badge(word, tone), el("strong", plain(check.name)), el("span", check.detail))
+
+
+def _considered(found: IncidentDetailOut) -> Html:
+    """Plans before the one in hand, and what was said to each."""
+    earlier = found.plans[:-1]
+    rows = [
+        el(
+            "li",
+            el("strong", one.summary),
+            " ",
+            badge(*VERDICT[one.verdict]),
+            " ",
+            moment(one.at, form="clock"),
+        )
+        for one in earlier
+    ]
+    said = [
+        el(
+            "li",
+            f"{one.by}: {ANSWERS.get(one.kind.value, one.kind.value)}",
+            f" “{one.message}”" * bool(one.message),
+        )
+        for one in found.answers
+    ]
+    return join(
+        [
+            section("Earlier plans", el("ul", *rows, cls="am-plain") if rows else ""),
+            section("What people decided", el("ul", *said, cls="am-plain") if said else ""),
+        ]
+    )
+
+
+def _feedback(found: IncidentDetailOut) -> Html:
+    rows = [_rated(one) for one in found.feedback]
+    return section("Feedback", el("ul", *rows, cls="am-plain")) if rows else Html("")
+
+
+def _rated(one: FeedbackOut) -> Html:
+    right = {True: "the cause was right", False: "the cause was wrong", None: ""}[one.cause_right]
+    instead = f", it was {plain(one.cause.value).lower()}" if one.cause is not None else ""
+    words = "; ".join(filter(None, (f"{one.rating} of 5", right + instead, one.comment)))
+    return el("li", el("strong", one.by), ": ", words, " ", moment(one.at, form="clock"))
+
+
+def _cost(found: IncidentDetailOut) -> Html:
+    cost = found.cost
+    if cost is None or not cost.asked:
+        return Html("")
+    price = "price not known" if cost.cost_usd is None else f"${cost.cost_usd:.4f}"
+    tokens = f"{cost.input_tokens:,} tokens in, {cost.output_tokens:,} out"
+    words = f"Asked {cost.asked} times: {tokens}, {price}, {duration(cost.seconds)}."
+    return section("Language model", el("p", words, cls="am-quiet"))
 
 
 def stored_log(log: str, diagnosis: Diagnosis | None) -> Html:

@@ -13,25 +13,24 @@ FILTERS: dict[str, tuple[Status, ...]] = {
     "Open": OPEN,
     "All": (),
 }
+PAGE = 50  # incidents on one page
 
 
-def incident_list(page: IncidentPage, *, selected: int | None, shown: str) -> Html:
+def incident_list(page: IncidentPage, *, shown: str, narrowed: bool = False, first: int = 1) -> Html:
     """One row per incident, those that want something of a person first."""
     if not page.items:
-        return _nothing(shown)
+        return _nothing(shown, narrowed=narrowed)
     rows = sorted(page.items, key=_rank)
-    more = el("p", f"The newest {len(rows)} are shown.", cls="am-more") if page.next is not None else None
-    return join([el("ul", *(_row(one, selected) for one in rows), cls="am-list"), more or Html("")])
+    return join([el("ul", *map(_row, rows), cls="am-list"), _pager(page, first)])
 
 
 def _rank(incident: IncidentOut) -> tuple[bool, int]:
     return not incident.asks, -incident.id
 
 
-def _row(incident: IncidentOut, selected: int | None) -> Html:
+def _row(incident: IncidentOut) -> Html:
     words, tone = standing(incident)
     cause = plain(incident.root_cause.value) if incident.root_cause is not None else "Not diagnosed yet"
-    ask = wanted(incident)
     head = el(
         "span",
         el("span", cls=f"am-dot am-{SEVERITY[incident.severity]}", title=f"severity {incident.severity}"),
@@ -40,18 +39,17 @@ def _row(incident: IncidentOut, selected: int | None) -> Html:
         cls="am-row-head",
     )
     line = el("span", cause, el("small", f"#{incident.id} · {incident.severity}"), cls="am-row-cause")
-    foot = el("span", badge(words, tone), el("em", ask) if ask else None, cls="am-row-foot")
-    button = el(
-        "button",
-        head,
-        line,
-        foot,
-        type="button",
-        cls="am-row",
-        data_incident=incident.id,
-        aria_current="true" if incident.id == selected else None,
-    )
-    return el("li", button)
+    foot = el("span", badge(words, tone), _asked(incident), cls="am-row-foot")
+    button = el("button", head, line, foot, type="button", cls="am-row", data_incident=incident.id)
+    return el("li", button, data_key=incident.id)
+
+
+def _asked(incident: IncidentOut) -> Html | None:
+    ask = wanted(incident)
+    if not ask:
+        return None
+    left = join([", ", moment(incident.expires_at, form="left")]) if incident.expires_at else None
+    return el("em", ask, left)
 
 
 def name_of(incident: IncidentOut) -> Html:
@@ -61,7 +59,27 @@ def name_of(incident: IncidentOut) -> Html:
     return join([text(task.dag_id, limit=120), el("wbr"), text(f".{task.task_id}{mapped}", limit=120)])
 
 
-def _nothing(shown: str) -> Html:
+def _pager(page: IncidentPage, first: int) -> Html:
+    last = first + len(page.items) - 1
+    many = "" if page.count is None else f" of {page.count:,}{'+' if page.more else ''}"
+    if first == 1 and page.next is None:
+        return el("p", f"{last}{many}" if many else "", cls="am-pager am-quiet")
+    back = el("button", "Newer", type="button", cls="am-small", data_turn="back", disabled=first == 1)
+    on = el(
+        "button",
+        "Older",
+        type="button",
+        cls="am-small",
+        data_turn="on",
+        data_cursor=page.next,
+        disabled=page.next is None,
+    )
+    return el("p", back, el("span", f"{first:,}–{last:,}{many}"), on, cls="am-pager am-quiet")
+
+
+def _nothing(shown: str, *, narrowed: bool) -> Html:
+    if narrowed:
+        return empty("Nothing fits", "Fewer words or filters find more; the search reads names and causes.")
     if shown == "For you":
         return empty("Nothing waits for you", "No incident needs a decision. Open ones are under Open.")
     if shown == "Open":

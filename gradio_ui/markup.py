@@ -7,6 +7,7 @@ from datetime import datetime
 from html import escape
 
 CUT = "\N{HORIZONTAL ELLIPSIS}"
+VOID = frozenset({"input", "wbr"})
 
 
 class Html(str):
@@ -20,10 +21,11 @@ def text(value: object, *, limit: int = 0) -> Html:
     spelled = str(value)
     if limit and len(spelled) > limit:
         spelled = spelled[: limit - 1] + CUT
-    shown = "".join(
-        char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spelled
-    )
-    return Html(escape(shown, quote=True))
+    if not spelled.isprintable():
+        spelled = "".join(
+            char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spelled
+        )
+    return Html(escape(spelled, quote=True))
 
 
 def join(parts: Iterable[object], between: str = "") -> Html:
@@ -42,6 +44,8 @@ def el(tag: str, *children: object, cls: str = "", **attributes: object) -> Html
         for name, value in given.items()
         if value is not None and value is not False
     )
+    if tag in VOID:
+        return Html(f"<{tag}{spelled}>")
     return Html(f"<{tag}{spelled}>{join(child for child in children if child is not None)}</{tag}>")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from graph.domain import DiagnosedBy, Outcome, Severity, Status, Step, Verdict
 from server.schemas import IncidentOut
+from server.telling import duration as duration
+from server.telling import plain as plain
 
 STATUS = {
     Status.OPEN: ("Working on it", "busy"),
@@ -54,11 +56,6 @@ BY = {
 }
 
 
-def plain(term: str) -> str:
-    """`lock_contention` as `Lock contention`."""
-    return term.replace("_", " ").capitalize()
-
-
 def standing(incident: IncidentOut) -> tuple[str, str]:
     """Where an incident stands, in words, and the colour."""
     if incident.status is Status.CLOSED and incident.outcome is not None:
@@ -71,12 +68,3 @@ def wanted(incident: IncidentOut) -> str:
     if incident.asks:
         return "Approve, edit or reject the plan"
     return "Mend it, then close it" if incident.status is Status.ESCALATED else ""
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:g} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

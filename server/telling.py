@@ -41,7 +41,12 @@ TITLES = {
     "warning_over": "A warning is over",
 }
 VERDICTS = {"auto": "to be done without asking", "ask": "a person is asked", "never": "not allowed"}
-ANSWERS = {"approve": "approved", "edit": "approved with changes", "reject": "rejected", "respond": "answered"}
+ANSWERS = {
+    "approve": "approved",
+    "edit": "approved with changes",
+    "reject": "rejected",
+    "respond": "answered",
+}
 UNTOLD = frozenset({"plan_id", "policy", "began_at", "ready_at", "diff", "version", "key", "finding"})
 
 

@@ -48,6 +48,7 @@ class Site:
     async def start(self, *, history: int = 0) -> None:
         """Return when the console answers."""
         plan = {"port": self.port, "home": str(self.home), "settings": self.settings, "history": history}
+        plan["hostile"] = not history  # a past is for looking at
         with (self.home / "stage.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.browser.stage", json.dumps(plan),

@@ -7,6 +7,7 @@ import asyncio
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -42,7 +43,7 @@ async def _break(site: Site) -> int:
 
 async def _shoot(browser: Browser, site: Site, folder: Path, number: int, scheme: str, size: str) -> None:
     visits = Visits(browser)
-    given = {"viewport": SIZES[size], "color_scheme": scheme}
+    given: dict[str, Any] = {"viewport": SIZES[size], "color_scheme": scheme}
     first = await visits.page(site, **given)
     await first.goto(site.console)
     await _keep(first, folder, f"{scheme}-{size}-sign-in")

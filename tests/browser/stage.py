@@ -45,6 +45,7 @@ class Plan(BaseModel):
     tokens: bool = True  #: make one for each of TEAM, written to tokens.json
     settings: dict[str, Any] = {}
     history: int = 0  #: incidents of the past
+    hostile: bool = True  #: with a pipeline whose name is markup
 
 
 def settings_of(plan: Plan) -> Settings:
@@ -91,7 +92,7 @@ async def serve(plan: Plan) -> None:
     if plan.history:
         await make_history(settings_of(plan), count=plan.history)
     clock = Wall()
-    airflow = make_airflow(clock)
+    airflow = make_airflow(clock, hostile=plan.hostile)
 
     @asynccontextmanager
     async def opened(settings: Settings) -> AsyncIterator[Service]:

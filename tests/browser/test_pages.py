@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
@@ -112,7 +113,7 @@ async def test_the_chat_with_a_model_shows_its_steps_folded(visit: Visits, tmp_p
         Completion(f"All is well. {ATTACK}"),
     )
     with ScriptedOpenAI(*replies) as endpoint:
-        given = {"llm_model": "scripted", "AIRMEDIC_LLM_BASE_URL": endpoint.base_url}
+        given: dict[str, Any] = {"llm_model": "scripted", "AIRMEDIC_LLM_BASE_URL": endpoint.base_url}
         async with open_site(tmp_path, AIRMEDIC_LLM_API_KEY="none", **given) as site:
             page = await visit(site, at="?view=chat")
             told = await say(page, "how is it going?")

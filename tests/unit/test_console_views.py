@@ -245,7 +245,7 @@ def chat_drawn(words: str) -> list[Html]:
         "actions": [{"name": words, "target": {words: words}}],
     }
     turn = chat_page.Turn()
-    for name, data in (
+    events: tuple[tuple[str, Any], ...] = (
         ("tool", {"id": "1", "name": words, "args": {words: words}, "result": words}),
         ("token", {"text": words}),
         ("link", {"incident": 3, "task": words, "status": "open"}),
@@ -253,7 +253,8 @@ def chat_drawn(words: str) -> list[Html]:
         ("ask", {"incident": 13, "version": 3, "task": words, "plan": plan, "approvers": words}),
         ("error", {"message": words}),
         ("done", {"mode": words}),
-    ):
+    )
+    for name, data in events:
         turn.take(name, data)
     turns: JsonValue = [{"role": "person", "text": words}, {"role": "airmedic", "text": words, "links": [1]}]
     return [
