@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from evals.faults.medics import open_medic
 from evals.faults.people import People
 from evals.faults.play import QUIET, play
 from evals.faults.results import Result, Write, result_of
-from graph.domain import DomainType
+from graph.domain import DomainType, IncidentKind
 from graph.errors import SandboxFailed
 from server.record import AgentEvent, IncidentRecord
 
@@ -84,9 +85,9 @@ async def _with_airmedic(ground: Ground, row: FaultRow, order: Order, *, tell: T
             await injection.also(ground.world)
             await ground.world.sleep(QUIET)
         store = stage.service.store
-        details = [
-            await store.detail(one.id) for one in await store.incidents() if not is_left_over(one, since)
-        ]
+        dags = ground.world.layout.dags
+        ours = [one for one in await store.incidents() if not is_left_over(one, since, dags)]
+        details = [await store.detail(one.id) for one in ours]
         exhibits = await exhibits_of(stage, played)
     audited = await ground.world.airflow.writes_of(MEDIC, since=since)
     return result_of(
@@ -100,8 +101,11 @@ async def _with_airmedic(ground: Ground, row: FaultRow, order: Order, *, tell: T
     )
 
 
-def is_left_over(incident: IncidentRecord, since: datetime) -> bool:
-    """Whether the failure is an earlier row's: the listener keeps what it could not tell between two rows."""
+def is_left_over(incident: IncidentRecord, since: datetime, dags: Path) -> bool:
+    """Whether the failure is an earlier row's: the listener keeps what it could not tell between two rows,
+    and Airflow the error of a file that was taken away."""
+    if incident.kind is IncidentKind.IMPORT_ERROR:
+        return not (dags / incident.task.task_id).exists()
     return incident.failed_at is not None and incident.failed_at < since
 
 
