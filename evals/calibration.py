@@ -23,7 +23,7 @@ from tools.diagnosis import Case
 from tools.knowledge import KnowledgeBase, confidence, refine
 from tools.knowledge.ranking import rank
 
-WITHHELD = (0.0, 0.15, 0.3, 0.45)  # shares of the entries
+WITHHELD = (0.1, 0.3, 0.5, 0.65)  # shares of the entries
 FOLDS = 5
 HARMLESS = (
     ("WARNING - connection to cache-2 reset by peer, retrying in 2 s", "INFO - connected to cache-2"),

@@ -101,7 +101,9 @@ class Evidence:
     def went_well_between(self, first: int, last: int) -> bool:
         """A line between these two tells that something was done or answered well."""
         between = (line for line in self.order if first < line.number < last)
-        return any(plain(x) and not (m := _marks(x)) & _WRONG and (Mark.FINE in m or went_well(m)) for x in between)
+        return any(
+            plain(x) and not (m := _marks(x)) & _WRONG and (Mark.FINE in m or went_well(m)) for x in between
+        )
 
     def printed(self, number: int) -> str:
         """The line as printed."""
@@ -228,6 +230,8 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
     pieces = []
     for position, (line, mark) in enumerate(zip(lines, marks, strict=True)):
         distance = course.end - position
+        if distance < 0 and evidence.chain is not None and Mark.ERRORISH in mark:
+            distance = LAST_WORDS  # what a task printed may be flushed after Airflow told of its failure
         quiet = not mark - SLIGHT and plain(line) and distance > QUIET_LINES
         repeats = evidence.chain is not None and _REPEATS.match(line.text)
         if quiet or repeats or Mark.NOISE in mark or not line.text.strip():

@@ -19,6 +19,12 @@ NO_COLUMN = 'UndefinedColumn: column "email" does not exist'
 LATE = "AirflowTaskTimeout: Timeout, PID: 7"
 
 
+KILLED = TaskLog(
+    text="[2026-03-02T04:00:00Z] ERROR - Process terminated by signal. Likely out of memory error (OOM)."
+    " signal=-9 signal_name=SIGKILL"
+)
+
+
 @pytest.fixture(scope="module")
 def base() -> KnowledgeBase:
     return KnowledgeBase.load()
@@ -125,13 +131,13 @@ MONDAYS = (
             id="slow every Monday",
         ),
         pytest.param(
-            TaskLog(text=""),
+            KILLED,
             now(hostname="worker-3"),
             {"siblings": SIBLINGS},
             RootCause.WORKER_LOST,
             True,
-            "3 other tasks on 'worker-3'",
-            id="all tasks of one machine, without a word",
+            "3 other tasks on 'worker-3' ended in the same moment",
+            id="all tasks of one machine, killed at one stroke",
         ),
         pytest.param(
             failed(REFUSED),
@@ -239,3 +245,45 @@ def test_failures_of_the_last_minutes_are_no_past(base: KnowledgeBase) -> None:
 
 def test_an_entrys_wait_is_among_the_facts(base: KnowledgeBase) -> None:
     assert ask(base, failed("AirflowSensorTimeout: Sensor has timed out")).facts.wait == 900
+
+
+def shell(*said: str) -> TaskLog:
+    lines = [f"[2026-03-02T04:00:00Z] INFO - {line}" for line in (*said, "Command exited with return code 1")]
+    error = "AirflowException: Bash command failed. The command returned a non-zero exit code 1."
+    return TaskLog(text="\n".join([*lines, failed(error).text]))
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(TaskLog(text=""), RootCause.UNKNOWN, id="an empty log"),
+        pytest.param(
+            TaskLog(text="[2026-03-02T04:00:00Z] WARNING - Process exited abnormally exit_code=1"),
+            RootCause.UNKNOWN,
+            id="a silent exit",
+        ),
+        pytest.param(shell("started"), RootCause.EXTERNAL_JOB_FAILED, id="a silent program"),
+        pytest.param(
+            shell("widget 14: cannot frob"),
+            RootCause.UNKNOWN,
+            id="a program whose complaint is not understood",
+        ),
+        pytest.param(failed("ValueError: no"), RootCause.UNKNOWN, id="an exception that says nothing"),
+        pytest.param(
+            failed("NameError: name 'x' is not defined"),
+            RootCause.CODE_ERROR,
+            id="an error of the task's own",
+        ),
+    ],
+)
+def test_failures_on_the_same_host_name_no_cause_and_let_nothing_pass(
+    base: KnowledgeBase, log: TaskLog, cause: RootCause
+) -> None:
+    beside = tuple(
+        Sibling(task=make_task(task_id=f"t{n}"), ended=NOW - timedelta(seconds=n), hostname="vm")
+        for n in range(8)
+    )
+    good = runs("success", 4, HOUR)
+    said = ask(base, log, now(hostname="vm"), siblings=beside, history=good, dag_version_of_last_success=3)
+
+    assert (said.root_cause, said.transient) == (cause, False), said

@@ -218,7 +218,7 @@ def html(title: str) -> str:
         ),
         pytest.param(
             failed("KeyError: 'spend'", ("WARNING - cache file /tmp/c not found, building it anew",)),
-            RootCause.UNKNOWN,
+            RootCause.CODE_ERROR,
             id="what was passed over explains nothing",
         ),
         pytest.param(

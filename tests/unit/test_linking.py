@@ -155,3 +155,93 @@ def test_what_went_well_later_was_got_over(complaint: str, later: str) -> None:
 def test_a_continued_message_is_no_success() -> None:
     log = child("/srv/x.sh: line 31: syntax error near unexpected token `done'", "/srv/x.sh: line 31: `done'")
     assert not any(piece.recovered for piece in read(TaskLog(text=log)).pieces)
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            child(
+                "warn items service attempt 3/3: 502 Bad Gateway",
+                "scoring items",
+                "TypeError: Cannot read properties of undefined (reading 'map')",
+            ),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="the last attempt failed too, and code got nothing",
+        ),
+        pytest.param(
+            child(
+                "warn catalog attempt 1/3: 503 Service Unavailable",
+                "catalog loaded ok",
+                "TypeError: Cannot read properties of undefined (reading 'map')",
+            ),
+            RootCause.CODE_ERROR,
+            id="what went well since explains nothing",
+        ),
+        pytest.param(
+            child(
+                "Error in url(u) : cannot open the connection to 'https://feed/x'",
+                "In addition: Warning message:",
+                "  cannot open URL 'https://feed/x': HTTP status was '503 Service Unavailable'",
+            ),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="a program may add the reason",
+        ),
+        pytest.param(
+            child(
+                "ERROR: module is read only", "rsync error: syntax or usage error (code 1) at main.c(1185)"
+            ),
+            RootCause.PERMISSION_DENIED,
+            id="the other side refused before the usage error",
+        ),
+        pytest.param(
+            child(
+                'ERROR:  duplicate key value violates unique constraint "orders_pkey"',
+                "ERROR:  current transaction is aborted, commands ignored until end of transaction block",
+            ),
+            RootCause.CONSTRAINT_VIOLATION,
+            id="a session that refuses all statements after the one that failed",
+        ),
+        pytest.param(
+            failed(
+                "TimeoutError: nats: timeout",
+                "INFO - error callback: nats: permissions violation for publish",
+            ),
+            RootCause.PERMISSION_DENIED,
+            id="an answer that never came because it was not allowed",
+        ),
+        pytest.param(
+            failed(
+                "AirflowException: Jenkins job failed, final state : FAILURE",
+                "ERROR - handle_other(): Mutual authentication failed",
+                "INFO - Job executed on Jenkins side with the build number 319",
+                frame=f'  File "{LIBRARY}/airflow/jenkins.py", line 7, in execute',
+            ),
+            RootCause.EXTERNAL_JOB_FAILED,
+            id="a job that was started after the complaint",
+        ),
+        pytest.param(
+            child(
+                'payload keys: ["orderList"] (yesterday: ["orders"])',
+                "jq: error (at x:1): Cannot iterate over null",
+            ),
+            RootCause.SCHEMA_DRIFT,
+            id="keys that came beside those that came before",
+        ),
+        pytest.param(
+            child("widget 14: error: parity disagrees"), RootCause.UNKNOWN, id="a reason not understood"
+        ),
+        pytest.param(
+            child("step 3 of 4 failed"), RootCause.EXTERNAL_JOB_FAILED, id="a job that says no more"
+        ),
+        pytest.param(
+            f"{STAMP} INFO - batch 14: 500 rows read\n{STAMP} WARNING - Process exited abnormally",
+            RootCause.UNKNOWN,
+            id="progress in round numbers is not zero rows",
+        ),
+    ],
+)
+def test_the_reason_before_its_effect(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    said = base.diagnose(Case(log=TaskLog(text=log)))
+
+    assert said.root_cause is cause, said

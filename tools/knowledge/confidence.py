@@ -17,6 +17,7 @@ from tools.knowledge.entries import FOLDER
 from tools.knowledge.ranking import Candidate
 
 FAINT = 0.3  #: rivals below come from lines that recovered or stand far off
+LEAD = 0.3  #: a lead beyond this adds nothing: a generic word without a rival is still a generic word
 GENERIC = 0.5  #: entries up to this strength say how it ended; they rival a reason only half
 
 
@@ -49,7 +50,7 @@ def features(candidates: Sequence[Candidate]) -> tuple[float, float]:
     """Score of the winner and its lead over the best other cause."""
     top = min(candidates[0].score, 1.0)
     second = max((_rivalry(other) for other in candidates[1:]), default=0.0)
-    return top, min(candidates[0].score - second, 0.5)
+    return top, min(candidates[0].score - second, LEAD)
 
 
 def _rivalry(candidate: Candidate) -> float:

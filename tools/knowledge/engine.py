@@ -94,7 +94,7 @@ class KnowledgeBase:
         found: list[Hit] = []
         seen: dict[str, list[int]] = {}
         for piece in pieces:
-            if piece.weight < WORTH_MATCHING:
+            if piece.weight < WORTH_MATCHING and not piece.near:
                 continue
             text = piece.text[:PIECE_CHARS]
             matches = seen.get(text)

@@ -9,7 +9,8 @@ from graph.domain import RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.evidence_lines import LogLine
-from tools.knowledge.ranking import Candidate, lower, raised
+from tools.evidence_text import words_of
+from tools.knowledge.ranking import Candidate, Hit, lower, raised
 
 Candidates = list[Candidate]
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
@@ -17,6 +18,7 @@ SAID = 4  #: lines before the failure that may tell what it stumbled over
 LEAD = 0.06
 _KEY = re.compile(r"^(?:\w+\.)*KeyError: ['\"]([^'\"\n]{1,80})['\"]")
 _LISTED = re.compile(r"(?i)\b(?:keys|columns|fields|header|headers|attributes|names)\b[^\n]{0,25}[:=(\[{]")
+_QUOTED = re.compile(r"['\"]([\w .-]{1,60})['\"]")
 _NOTHING = re.compile(
     r"(?i)(?:[:=]\s*|\breturned |\bgot |\bis |\bover |\bgave )(?:None|null|nothing|nil|empty|\[\]"
     r"|\{\}|\(\)|'')"
@@ -50,11 +52,19 @@ LAST_WORDS = 4  #: lines of a child in which a complaint is looked for
 PASSED_OVER = 0.3  #: lines below this weight were got over
 UNREAD = 0.7  #: what a bare exit status counts when the child complained in words unknown here
 _COMPLAINT = re.compile(
-    r"(?i)\b(?:nicht|kein\w*|ung\w+ltig\w*|fehlt|fehlgeschlagen|impossible|introuvable|invalide|manquant\w*"
-    r"|inv[aá]lid[oa]|falta|desconocid[oa]|não|失敗|エラー|错误|失败|not|no|cannot|can't|isn't|doesn't|don't|won't|unknown|invalid|missing|bad|unable"
-    r"|unrecogni[sz]ed"
-    r"|unsupported|undefined|illegal|mismatch|corrupt\w*|unexpected|must|required|denied|refused"
-    r"|too (?:many|long|large|big|small|few)|only|never)\b|n't\b"
+    r"(?i)\b(?:not(?! yet| ready)|no|cannot|can't|isn't|doesn't|don't|won't|unknown|invalid|missing|bad"
+    r"|unable|unrecogni[sz]ed|unsupported|undefined|reject\w*|(?<!went )wrong|incompatible|violat\w*"
+    r"|\w*plausib\w*|attempt to|illegal|mismatch|corrupt\w*|unexpected|must|required|denied|refused|never"
+    r"|too (?:many|long|large|big|small|few)|nicht|kein\w*|zu viele|ung\w+ltig\w*|fehlt|impossible"
+    r"|introuvable|invalide|manquant\w*|inv[aá]lid[oa]|falta|desconocid[oa]|não)\b|n't\b"
+    r"|失敗|エラー|ません|错误|失败|无法"
+)
+_CALLED = re.compile(
+    r"(?:[Ee]rror|ERROR|[Ee]xception|FATAL|[Ff]atal|panic|FEHLER|ERREUR)\b[^:\n]{0,40}: *(\S[^\n]*)"
+)
+_HOW_IT_ENDED = re.compile(
+    r"(?i)^\W*(?:[\w./-]+\W+){0,6}?"
+    r"(?:fail\w*(?! to\b)|exit\w*|abort\w*|stopp\w*|ended|status|finished|completed|code|see)\b"
 )
 _ELSEWHERE = re.compile(
     r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|\b(?:job|run|build|batch)\b"
@@ -68,7 +78,8 @@ _EFFECT = re.compile(
     r"|null reference|instance of an object|null-valued expression|nil pointer|not iterable|over null"
     r"|not subscriptable|has no len|undefined value|\bon null\b|offset on|out of bounds|out of range"
     r"|of length zero|cannot open the connection|cannot read from connection|usage error"
-    r"|KilledWorker|workers died|BrokenProcessPool|terminated abruptly|unexpectedly closed"
+    r"|transaction is aborted|FailedSqlTransaction|PendingRollback|25P02"
+    r"|KilledWorker|workers? (?:process )?died|BrokenProcessPool|terminated abruptly|unexpectedly closed"
     r"|protocol data stream|read error|broken ?pipe|EPIPE|premature|unexpected (?:end|eof)|wrote only"
     r"|short write|write (?:error|failed)|truncated|JSONDecode|JSONParse|unexpected token|expecting value"
     r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by zero|divided by 0"
@@ -77,9 +88,10 @@ _EFFECT = re.compile(
 _NO_REASON = frozenset(
     {RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED, RootCause.QUERY_ERROR}
 )
-_TURNS_AWAY = frozenset(
-    {RootCause.AUTHENTICATION_FAILED, RootCause.PERMISSION_DENIED, RootCause.TLS_ERROR}
-)
+#: a session that refuses every statement after the one that failed
+_REFUSES_ALL = re.compile(r"(?i)transaction is aborted|FailedSqlTransaction|PendingRollback|25P02")
+_FAILED = frozenset({RootCause.CODE_ERROR, RootCause.EXTERNAL_JOB_FAILED})
+_TURNS_AWAY = frozenset({RootCause.AUTHENTICATION_FAILED, RootCause.PERMISSION_DENIED, RootCause.TLS_ERROR})
 _OF_ACCESS = _TURNS_AWAY | {RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE}
 _REMOTE_STATE = re.compile(
     r"(?i)\b(?:final|terminal|end)?[ _-]?(?:state|status)\b|\b(?:job|build|run|execution|batch|query)\b"
@@ -87,7 +99,8 @@ _REMOTE_STATE = re.compile(
 )
 _STARTED = re.compile(
     r"(?i)\b(?:job|build|run|execution|query|batch|step|pipeline)\b[^\n]{0,60}\b(?:submitted|started|executed"
-    r"|triggered|created|accepted|running|queued)|\bpolling\b|\bwaiting for [^\n]{0,40}\b(?:complete|finish|end)"
+    r"|triggered|created|accepted|running|queued)|\bpolling\b"
+    r"|\bwaiting for [^\n]{0,40}\b(?:complete|finish|end)"
 )
 BEHIND_WEIGHT = 0.45  #: least weight of the line that tells why a connection failed
 
@@ -118,6 +131,22 @@ def _keys_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
         max(0.88, top.score + LEAD),
         f"line {came[-1].number} lists what came, without {match.group(1)!r}",
     )
+
+
+def _keys_changed(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Something was not there, and the log itself sets the keys that came beside those that came before."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause not in (RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH):
+        return candidates
+    if not _EFFECT.search(_message(top.best.piece)):
+        return candidates
+    for line in reversed(said_before(evidence)):
+        now = _newest(line.text)
+        lost = set(_QUOTED.findall(line.text[len(now) :])) - set(_QUOTED.findall(now))
+        if lost and _LISTED.search(now) and _QUOTED.search(now):
+            why = f"line {line.number} lists what came, without {min(lost)!r}"
+            return raised(candidates, RootCause.SCHEMA_DRIFT, max(0.88, top.score + LEAD), why)
+    return candidates
 
 
 def _newest(text: str) -> str:
@@ -188,9 +217,15 @@ def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     known = {hit.piece.line for c in candidates for hit in c.hits if hit.entry.strength > 0.45}
     known |= {piece.line for piece in evidence.pieces if piece.recovered or piece.weight < PASSED_OVER}
     said = said_before(evidence, LAST_WORDS)
-    if any(line.number not in known and _COMPLAINT.search(line.text) for line in said):
+    if any(line.number not in known and _complains(words_of(line.text, counters=True)) for line in said):
         return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
     return candidates
+
+
+def _complains(text: str) -> bool:
+    """A reason in words, beyond telling that something failed."""
+    reason = _CALLED.search(text)
+    return bool(_COMPLAINT.search(text) or (reason and not _HOW_IT_ENDED.search(reason.group(1))))
 
 
 def _own_words(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -212,9 +247,11 @@ def _own_words(case: Case, evidence: Evidence, candidates: Candidates) -> Candid
 def _came_of(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """What code, shells and transfers stumble over in the end was often named a few lines before."""
     top = candidates[0] if candidates else None
-    if top is None or top.best is None or not _EFFECT.search(_message(top.best.piece)):
+    text = _message(top.best.piece) if top is not None and top.best is not None else ""
+    if not _EFFECT.search(text):
         return candidates
-    return _by_reason(evidence, candidates, _NO_REASON, after=_SAME_REPORT)
+    never = _FAILED if _REFUSES_ALL.search(text) else _NO_REASON
+    return _by_reason(evidence, candidates, never, after=_SAME_REPORT)
 
 
 def _turned_away(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -229,22 +266,29 @@ def _by_reason(
     evidence: Evidence, candidates: Candidates, never: frozenset[RootCause], *, after: int
 ) -> Candidates:
     """Raise the cause of the nearest specific line that stands open when the effect shows."""
-    best = candidates[0].best
-    effect = best.piece.line if best is not None else 0
+    effect = _begin(evidence, candidates[0].best)
     found: list[tuple[float, int, RootCause]] = []
     for other in candidates[1:]:
         for hit in other.hits if other.cause not in never else ():
             piece, ahead = hit.piece, effect - hit.piece.line
             stands = not (piece.recovered or piece.aside or piece.final) and piece.errorish
             near = 0 < ahead <= REASON_LINES or 0 < -ahead <= after
-            if stands and near and hit.entry.strength >= REASON:
-                if not evidence.went_well_between(piece.line, effect):
-                    found.append((hit.entry.strength, piece.line, other.cause))
+            specific = stands and near and hit.entry.strength >= REASON
+            if specific and not evidence.went_well_between(piece.line, effect):
+                found.append((hit.entry.strength, piece.line, other.cause))
     if not found:
         return candidates
     _, line, cause = max(found, key=lambda told: told[:2])
     why = f"line {line} tells what led to it"
     return raised(candidates, cause, max(candidates[0].score + LEAD, REASON), why)
+
+
+def _begin(evidence: Evidence, hit: Hit | None) -> int:
+    """The line at which the effect shows first: its chain's, when it was raised."""
+    chain, piece = evidence.chain, hit.piece if hit is not None else None
+    if piece is None or piece.raised is None:
+        return piece.line if piece is not None else 0
+    return chain.first if chain is not None and piece.raised in chain.raised else piece.raised.first
 
 
 def _message(piece: Piece) -> str:
@@ -272,6 +316,7 @@ RULES: Sequence[Rule] = (
     _complained,
     _own_words,
     _keys_shown,
+    _keys_changed,
     _nothing_shown,
     _value_shown,
     _why_unreachable,

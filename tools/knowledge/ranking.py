@@ -45,7 +45,7 @@ STUMBLED = re.compile(
     r"|cannot unmarshal|invalid character|Cannot read propert|not a (?:gzip|zip)|not in gzip format"
     r"|[Uu]ndefined index"
     r"|checksum|did NOT match|cannot find or open|not in sorted order|could not read from input"
-    r"|[Nn]ull ?[Pp]ointer"
+    r"|[Nn]ull ?[Pp]ointer|for nil\b|Can.t use an undefined|null-valued|destructure property|over null"
 )
 #: causes that a stumbling program shares with what it stumbled over
 WITHIN = frozenset({RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED})
