@@ -25,7 +25,7 @@ def console(
     host: Annotated[str, typer.Option(help="where the console listens")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="its port; 0 takes a free one")] = DEFAULT_PORT,
 ) -> None:
-    """Serve the console of a remote Airmedic, until Ctrl-C. Who opens it signs in with a token of that server."""
+    """Serve the console of a remote Airmedic, until Ctrl-C; people sign in with a token of that server."""
     try:
         asyncio.run(serve_console(api, host=host, port=port))
     except KeyboardInterrupt:

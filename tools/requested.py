@@ -48,9 +48,7 @@ class Request(DomainType):
     by: str
     at: datetime
     until: datetime | None = None  #: a pause that is to end then
-    confirm: bool = (
-        False  #: a language model read the person's words: asked about in any case
-    )
+    confirm: bool = False  #: a language model read the person's words: asked about in any case
 
 
 def request_ref(dag_id: str, at: datetime) -> TaskRef:
