@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -30,14 +29,13 @@ from server.database import open_database
 from server.service import connect
 from server.settings import Settings, load_settings
 from server.store import IncidentStore
+from server.vitals import LOW_SPACE, NO_SPACE, rooms
 from tools.actions import ActionCatalogue
 from tools.gateway import AirflowGateway
 from tools.policy_file import load_policy
 
 SKEW = 30.0  # seconds of difference that are harmless
 TOO_SKEWED = 300.0  # seconds; signatures are refused from here on
-LOW_SPACE = 1_000_000_000  # bytes
-NO_SPACE = 100_000_000  # bytes
 SHORT_SECRET = 16  # characters
 WAIT = 10.0  # seconds for one answer
 # Never a real name: what is asked about it changes nothing and shows whether the asking is allowed.
@@ -255,18 +253,16 @@ async def _plugin(settings: Settings, *, known: bool) -> Finding:
 
 def check_disk(settings: Settings, *, free: Callable[[Path], int] | None = None) -> list[Finding]:
     """Room for the database file and the log."""
-    places = {"log": settings.log_file, "database": sqlite_file(settings.database_url)}
     findings = []
-    for name, file in places.items():
-        if file is None:
-            continue
-        folder = next(one for one in (file.resolve(), *file.resolve().parents) if one.is_dir())
-        room = (free or (lambda path: shutil.disk_usage(path).free))(folder)
-        seen, todo = f"{room / 1e9:.1f} GB free for the {name} in {folder}", "make room on this disk"
-        if room < NO_SPACE:
+    for room in rooms(settings, free=free):
+        seen, todo = (
+            f"{room.free / 1e9:.1f} GB free for the {room.name} in {room.folder}",
+            "make room on this disk",
+        )
+        if room.free < NO_SPACE:
             findings.append(fail("disk", seen, todo))
         else:
-            findings.append(warn("disk", seen, todo) if room < LOW_SPACE else ok("disk", seen))
+            findings.append(warn("disk", seen, todo) if room.free < LOW_SPACE else ok("disk", seen))
     return findings
 
 
@@ -359,9 +355,13 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     for finding in (*check_disk(settings), *check_settings(settings)):
         yield finding
-    from cli.doctor_people import check_people  # it takes its findings from here
+    # They take their findings from here.
+    from cli.doctor_people import check_people
+    from cli.doctor_service import check_service
 
     async for finding in check_people(settings):
+        yield finding
+    async for finding in check_service(settings):
         yield finding
     yield await check_language(settings)
 

@@ -31,6 +31,8 @@ SUB_APPS: tuple[tuple[str, str, str], ...] = (
     ("eval", "cli.eval", "Measure diagnoses on labelled logs, healing on a real Airflow."),
     ("console", "cli.console", "Serve the operators' console apart from its server."),
     ("demo", "cli.demo", "Start a real Airflow, break a pipeline, and watch it heal."),
+    ("migrate", "cli.migrate", "Bring the database up to date, or carry it over to Postgres."),
+    ("bench", "cli.bench", "Measure Airmedic on this machine, beside baselines."),
     ("policy", "cli.policy", "Check a policy file."),
     ("audit", "cli.audit", "Read the audit trail, and prove that nobody changed it."),
     ("token", "cli.tokens", "Make, list and revoke access tokens."),
@@ -53,6 +55,19 @@ def serve(
     }
     try:
         run(load_settings(**given), say=typer.echo)
+    except AirmedicError as exc:
+        typer.echo(f"airmedic: {exc}", err=True)
+        raise typer.Exit(WRONG_SETTINGS) from exc
+
+
+@app.command()
+def worker() -> None:
+    """Drive incidents beside other processes on one Postgres database, without the HTTP server."""
+    from cli.worker import run
+    from server.settings import load_settings
+
+    try:
+        run(load_settings(), say=typer.echo)
     except AirmedicError as exc:
         typer.echo(f"airmedic: {exc}", err=True)
         raise typer.Exit(WRONG_SETTINGS) from exc

@@ -18,6 +18,7 @@ from server.access import check_exposure_with_tokens, start_warnings
 from server.app import ServiceFactory, create_app
 from server.embedded import EmbeddedServer
 from server.logs import open_logs
+from server.loop import run as run_loop
 from server.service import Service, open_service
 from server.settings import Settings
 
@@ -93,6 +94,7 @@ async def _run(
         log_config=None,
         access_log=False,
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=GRACE,
         h11_max_incomplete_event_size=64 * 1024,
     )
@@ -138,4 +140,4 @@ def _on_signals(server: EmbeddedServer) -> Iterator[None]:
 def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Serve with logs to the file and the terminal."""
     with open_logs(settings.log_file, terminal=sys.stderr):
-        asyncio.run(serve(settings, say=say))
+        run_loop(serve(settings, say=say))

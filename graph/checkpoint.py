@@ -18,13 +18,10 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     PendingWrite,
 )
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Interrupt
-from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
 
 from graph import domain
 
@@ -59,6 +56,7 @@ STORED_TYPES = (
     domain.Verification,
 )
 
+SETUP_LOCK = 0x41697265  # any number, the same in every process
 BUSY_TIMEOUT = 30_000  # milliseconds; store and checkpoints share one SQLite file
 
 
@@ -183,8 +181,19 @@ async def open_saver(database_url: str) -> AsyncIterator[BaseCheckpointSaver[str
             await saver.setup()
             yield saver
         return
+    # Ten megabytes that a SQLite installation does without.
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    from psycopg.rows import dict_row
+    from psycopg_pool import AsyncConnectionPool
+
     options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     async with AsyncConnectionPool(database_url, min_size=1, max_size=4, kwargs=options, open=False) as pool:
         postgres = AsyncPostgresSaver(pool, serde=checkpoint_serializer())  # type: ignore[arg-type]
-        await postgres.setup()
+        async with pool.connection() as connection:
+            # Two processes that set up at the same moment would meet in its list of versions.
+            await connection.execute("SELECT pg_advisory_lock(%s)", (SETUP_LOCK,))
+            try:
+                await postgres.setup()
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock(%s)", (SETUP_LOCK,))
         yield postgres

@@ -127,13 +127,16 @@ def start_warnings(settings: Settings, *, stored: bool = False) -> list[str]:
     return warnings
 
 
-def service_of(request: Request) -> Service:
+# Async, though they wait for nothing: FastAPI sends others to a thread, which costs more than the rest.
+
+
+async def service_of(request: Request) -> Service:
     """The service the application opened."""
     service: Service = request.app.state.service
     return service
 
 
-def pulse_of(request: Request) -> Pulse:
+async def pulse_of(request: Request) -> Pulse:
     """What is known of the parts the service depends on."""
     pulse: Pulse = request.app.state.pulse
     return pulse

@@ -11,13 +11,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from graph.domain import Role
 from server.access import caller, check_exposure_with_tokens, cors_origins, local_hosts, require
+from server.chat.chat import open_chat
 from server.demo_source import SourceState, employees_router
 from server.doorkeeper import Doorkeeper
 from server.idempotency import Idempotency
 from server.limits import Envelope, Fence, Gate
+from server.metrics import Metrics
 from server.problems import Problem, add_problem_handlers, documented
 from server.pulse import Pulse
-from server.routes import control, decisions, demo, desk, health, incidents, me, overview, webhook
+from server.routes import chat, control, decisions, demo, desk, health, incidents, me, overview, webhook
 from server.service import Service, open_service
 from server.settings import Settings
 
@@ -56,7 +58,9 @@ def create_app(
         async with service_factory(settings) as service:
             app.state.service = service
             app.state.pulse = Pulse(service)
-            yield
+            app.state.metrics = Metrics(service, app.state.pulse)
+            async with open_chat(service, app.state.pulse) as app.state.chat:
+                yield
         await doorkeeper.close()
 
     app = FastAPI(
@@ -69,7 +73,8 @@ def create_app(
     )
     app.state.doorkeeper = doorkeeper
     api = APIRouter(prefix="/api", dependencies=[Depends(caller)], responses=documented(401, 403, 421, 429))
-    for part in (overview.router, incidents.router, decisions.router, control.router, desk.router, me.router):
+    parts = (overview, incidents, decisions, control, desk, me, chat)
+    for part in (one.router for one in parts):
         api.include_router(part)
     if settings.demo:
         api.include_router(demo.router)

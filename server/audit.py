@@ -29,6 +29,7 @@ from server.audit_chain import (
     canonical,
 )
 from server.database import store_errors
+from server.prepared import Prepared
 from server.tables_people import AuditHeadRow, AuditRow
 from tools.redaction import redact, redact_json
 
@@ -48,6 +49,9 @@ def bounded(value: JsonValue) -> JsonValue:
     return {"sha256": name, "characters": len(text), "begins": text[:500]}
 
 
+ENTRIES = Prepared(lambda _dialect, _names: insert(AuditRow))
+
+
 class AuditTrail:
     """Appends entries, and reads them back."""
 
@@ -59,25 +63,39 @@ class AuditTrail:
 
     async def append(self, connection: AsyncConnection, entry: AuditEntry) -> AuditHead:
         """Append within the caller's transaction, as its last statement."""
+        return await self.append_all(connection, [entry])
+
+    async def append_all(self, connection: AsyncConnection, entries: Sequence[AuditEntry]) -> AuditHead:
+        """Append several in their order; the head is locked and moved once."""
         claim = (
             update(AuditHeadRow)
             .where(col(AuditHeadRow.id) == 1)
-            .values(seq=col(AuditHeadRow.seq) + 1)
+            .values(seq=col(AuditHeadRow.seq) + len(entries))
             .returning(col(AuditHeadRow.seq), col(AuditHeadRow.mac))
         )
         found = (await connection.execute(claim)).first()
         if found is None:
             # Fail closed: what cannot be recorded is not done.
             raise StoreUnavailable("the audit trail has lost its head; see `airmedic audit verify`")
-        seq, previous = int(found[0]), str(found[1])
-        now = self._clock()
-        body = body_of(entry, seq=seq, at=now, key=self._keys.signing)
-        mac = self._keys.mac(self._keys.signing, previous, body)
-        assert mac is not None
-        row = {"seq": seq, "at": now, "kind": entry.kind, "incident_id": entry.incident_id}
-        await connection.execute(insert(AuditRow).values(**row, body=body, mac=mac))
+        mac, now, rows = str(found[1]), self._clock(), []
+        for seq, entry in enumerate(entries, int(found[0]) - len(entries) + 1):
+            body = body_of(entry, seq=seq, at=now, key=self._keys.signing)
+            chained = self._keys.mac(self._keys.signing, mac, body)
+            assert chained is not None
+            mac = chained
+            rows.append(
+                {
+                    "seq": seq,
+                    "at": now,
+                    "kind": entry.kind,
+                    "incident_id": entry.incident_id,
+                    "body": body,
+                    "mac": mac,
+                }
+            )
+        await ENTRIES.run_many(connection, rows)
         await connection.execute(update(AuditHeadRow).where(col(AuditHeadRow.id) == 1).values(mac=mac))
-        self.newest = AuditHead(seq=seq, mac=mac)
+        self.newest = AuditHead(seq=int(found[0]), mac=mac)
         return self.newest
 
     async def note(

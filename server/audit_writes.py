@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from pydantic import JsonValue
-from sqlalchemy import select
+from sqlalchemy import Executable, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from graph.domain import Action, AnswerKind, LedgerEntry, Step, Verdict
 from server.audit import evidence_of, write_entry
 from server.audit_chain import AuditEntry
+from server.prepared import Prepared
 from server.tables import DecisionRow, IncidentRow
 
 YES = (AnswerKind.APPROVE.value, AnswerKind.EDIT.value)
+
+
+def _allowed_by(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    row = IncidentRow
+    query = select(col(row.diagnosis), col(row.decision), col(row.plan))
+    return query.where(col(row.id) == bindparam("b_id"))
+
+
+ALLOWED_BY = Prepared(_allowed_by)
 
 
 async def intent_entry(
     connection: AsyncConnection, incident_id: int, *, key: str, action: Action, before: JsonValue
 ) -> AuditEntry:
     """The entry of a write that is about to be sent, read in the transaction that records the intent."""
-    row = IncidentRow
-    query = select(col(row.diagnosis), col(row.decision), col(row.plan)).where(col(row.id) == incident_id)
-    diagnosis, decision, plan = (await connection.execute(query)).one()
+    ((diagnosis, decision, plan),) = await ALLOWED_BY.fetch(connection, {"b_id": incident_id})
     ruled = decision if isinstance(decision, dict) else {}
     person = await _person(connection, incident_id, asked=ruled.get("verdict") == Verdict.ASK.value)
     rule = str(ruled.get("rule") or "none recorded")

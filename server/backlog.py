@@ -31,9 +31,7 @@ class Waiting(DomainType):
 class Backlog:
     """Looks at the queue in the store."""
 
-    def __init__(
-        self, engine: AsyncEngine, *, store: IncidentStore, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, *, store: IncidentStore, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._store = store
         self._clock = clock

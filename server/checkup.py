@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from graph.errors import StoreUnavailable
-from server.database import MIGRATIONS, engine_url, store_errors
+from server.database import MIGRATIONS, VERSION_TABLE, engine_url, store_errors
 
-VERSION_TABLE = "airmedic_schema"  # as in migrations/env.py
 WRITE = "UPDATE setting SET updated_at = updated_at WHERE key = ''"
 
 
@@ -30,6 +26,9 @@ class DatabaseState:
 
 def newest_schema() -> str:
     """The schema version this Airmedic works with."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     return ScriptDirectory.from_config(config).get_current_head() or ""
@@ -65,5 +64,7 @@ async def look_at_database(database_url: str) -> DatabaseState:
 
 
 def _schema(connection: Connection) -> str | None:
+    from alembic.runtime.migration import MigrationContext
+
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     return context.get_current_revision()

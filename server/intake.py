@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
+from pydantic import JsonValue
 
 from graph.domain import Door, FailureId, ImportFailure, IncidentKind, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused, AirmedicError, EventInvalid, NotFound
@@ -19,6 +21,9 @@ from tools.missed import missed_schedule
 
 log = structlog.get_logger("intake")
 
+AT_ONCE = 16  # occurrences that Airflow is asked about at the same time
+REST = timedelta(seconds=0.25)  # before an Airflow that did not answer is asked about the next ones
+NOTED = timedelta(seconds=2)  # between two notes that a door is used
 HEAD_START = timedelta(seconds=3)  # the listener's, before the poll counts a failure as missed by it
 OVERLAP = timedelta(seconds=60)  # the poll looks back so far again; identity removes the repeats
 PATIENCE = timedelta(hours=1)  # a claimed failure that Airflow does not confirm is dropped after that
@@ -28,6 +33,7 @@ WATERMARK = "poll_watermark"
 FLOOR = "poll_floor"  # the first poll ever: what failed before is not ours
 
 Learner = Callable[[Sequence[TaskSnapshot]], Awaitable[None]]
+Opener = Callable[[Occurrence, int], None]
 
 
 class Intake:
@@ -50,7 +56,12 @@ class Intake:
         self._ring = ring
         self._clock = clock
         self._seen: dict[TaskRef, tuple[str, int]] = {}
+        self._noted: dict[Door, datetime] = {}
+        self._away = False
+        self._rest_until = datetime.min.replace(tzinfo=UTC)
         self.learners: list[Learner] = []  #: shown every task instance that moved
+        self.bell = asyncio.Event()  #: rung when there is something to admit
+        self.openers: list[Opener] = []  #: told of every occurrence that an incident takes up
 
     async def deliver(self, event: TaskEvent, *, door: Door, delivery: str | None = None) -> bool:
         """Store what a delivery tells, committed on return; whether it was new. Raises `EventInvalid`."""
@@ -66,38 +77,55 @@ class Intake:
             self._ring()
             return False
         new = await self._store.accept([failure], door=door, error=event.error, delivery=delivery)
-        await self._store.remember(f"seen_{door.value}", self._clock().isoformat())
-        self._ring()
+        if event.dropped and new:
+            data = {"number": event.dropped, "door": door.value}
+            await self._store.add_event("events_dropped", node="intake", level="warning", data=data)
+        await self._note_seen(door)
+        self.bell.set()
         return bool(new)
 
     async def admit(self) -> int:
         """Ask Airflow about new occurrences and open an incident for each real failure."""
+        if self._clock() < self._rest_until:
+            return 0  # Airflow was away a moment ago
         opened = 0
-        for occurrence in await self._store.new_occurrences():
-            if occurrence.kind is IncidentKind.IMPORT_ERROR:
-                await self._open(occurrence, broken_file(occurrence.task))
-                opened += 1
-                continue
-            if occurrence.kind is IncidentKind.MISSED_SCHEDULE:
-                # Whether it is still so is the first thing that the incident's own run asks.
-                await self._open(occurrence, missed_schedule(occurrence.task, paused=False))
-                opened += 1
-                continue
-            try:
-                snapshot = await self._airflow.task(occurrence.task)
-            except NotFound:
-                await self._store.reject_occurrence(occurrence.id, "Airflow knows no such task instance")
-                log.info("event_rejected", dag_id=occurrence.task.dag_id, reason="unknown task instance")
-                continue
-            except AirmedicError as exc:
-                await self._postpone(occurrence, str(exc))
-                if isinstance(exc, AirflowRefused):
-                    continue
-                break  # Airflow is away: the others can wait too
-            opened += await self._weigh(occurrence, snapshot)
+        while found := await self._store.new_occurrences(limit=AT_ONCE):
+            # Each is asked about at the same time, and what is opened together is committed together.
+            results = await asyncio.gather(*(self._admit_one(one) for one in found))
+            opened += sum(results)
+            if self._away:  # the others can wait too
+                self._rest_until = self._clock() + REST
+            if len(found) < AT_ONCE or self._away:
+                break
         if opened:
             self._ring()
         return opened
+
+    async def _admit_one(self, occurrence: Occurrence) -> int:
+        if occurrence.kind is IncidentKind.IMPORT_ERROR:
+            return await self._open(occurrence, broken_file(occurrence.task))
+        if occurrence.kind is IncidentKind.MISSED_SCHEDULE:
+            # Whether it is still so is the first thing that the incident's own run asks.
+            return await self._open(occurrence, missed_schedule(occurrence.task, paused=False))
+        try:
+            snapshot = await self._airflow.task(occurrence.task)
+        except NotFound:
+            await self._store.reject_occurrence(occurrence.id, "Airflow knows no such task instance")
+            log.info("event_rejected", dag_id=occurrence.task.dag_id, reason="unknown task instance")
+            return 0
+        except AirmedicError as exc:
+            await self._postpone(occurrence, str(exc))
+            self._away = not isinstance(exc, AirflowRefused)
+            return 0
+        self._away = False
+        return await self._weigh(occurrence, snapshot)
+
+    async def _note_seen(self, door: Door) -> None:
+        """When this door last brought something, to the second or so: not a write for each event."""
+        now = self._clock()
+        if now - self._noted.get(door, now - 2 * NOTED) >= NOTED:
+            self._noted[door] = now
+            await self._store.remember(f"seen_{door.value}", now.isoformat())
 
     async def _weigh(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> int:
         if occurrence.kind is IncidentKind.STUCK:
@@ -124,17 +152,18 @@ class Intake:
         return await self._open(occurrence, snapshot)
 
     async def _open(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> int:
-        incident_id, created = await self._store.open_incident(occurrence, snapshot)
-        name = "opened" if created else "joined"
         task = occurrence.task
-        data = {
+        data: dict[str, JsonValue] = {
             "door": occurrence.door.value,
             "kind": occurrence.kind.value,
             "try_number": occurrence.try_number,
             "state": snapshot.state,
             "failed_at": snapshot.end.isoformat() if snapshot.end else None,
         }
-        await self._store.add_event(name, incident_id=incident_id, node="intake", data=data)
+        incident_id, created = await self._store.open_incident(occurrence, snapshot, data=data)
+        for tell in self.openers:
+            tell(occurrence, incident_id)
+        name = "opened" if created else "joined"
         log.info(name, incident_id=incident_id, dag_id=task.dag_id, task_id=task.task_id, door=data["door"])
         return 1
 
@@ -145,6 +174,7 @@ class Intake:
             return
         pause = min(0.25 * 1.3**occurrence.checks, 60.0)
         await self._store.postpone_occurrence(occurrence, until=now + timedelta(seconds=pause))
+        asyncio.get_running_loop().call_later(pause, self.bell.set)
 
     async def poll(self) -> None:
         """Ask Airflow what failed, moved, waits or does not import: four requests, whatever goes on."""
@@ -161,6 +191,7 @@ class Intake:
         found += self._broken(await self._airflow.import_failures())
         if found and (missed := await self._store.accept(found, door=Door.POLL)):
             log.info("poll_found", failures=missed)
+            self.bell.set()
             self._ring()
         await self._wake_moved(await self._airflow.updates_since(since))
         await self._store.remember(WATERMARK, now.isoformat())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import exists, insert, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy import Result, exists, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
 from graph.domain import Action, LedgerEntry, Step, TaskRef
@@ -17,6 +18,7 @@ from server.audit_writes import intent_entry, step_entry
 from server.database import store_errors
 from server.record import Lease
 from server.rows import ledger_of
+from server.sqlite_connection import in_place
 from server.tables import ActionRow, IncidentRow
 from tools.ledger import check_same, check_step, ledger_key
 
@@ -43,11 +45,13 @@ class StoreLedger:
         query = select(ActionRow).where(col(ActionRow.incident_id) == self._lease.incident_id)
         if attempt is not None:
             query = query.where(col(ActionRow.attempt) == attempt)
-        with store_errors("reading the ledger"):
-            async with AsyncSession(self._engine) as session:
-                await self._check_fence(await session.connection())
-                rows = await session.execute(query.order_by(col(ActionRow.attempt), col(ActionRow.position)))
-                return tuple(ledger_of(row) for row in rows.scalars())
+        with store_errors("reading the ledger"), in_place():
+            async with self._engine.connect() as connection:
+                await self._check_fence(connection)
+                rows: Result[Any] = await connection.execute(
+                    query.order_by(col(ActionRow.attempt), col(ActionRow.position))
+                )
+                return tuple(ledger_of(row) for row in rows)
 
     async def intend(self, attempt: int, position: int, action: Action, before: JsonValue) -> LedgerEntry:
         known = [entry for entry in await self.entries(attempt=attempt) if entry.position == position]
@@ -78,8 +82,16 @@ class StoreLedger:
                     key, incident_id = str(values["key"]), self._lease.incident_id
                     line = await intent_entry(connection, incident_id, key=key, action=action, before=before)
                     await self._audit.append(connection, line)
-        (entry,) = [one for one in await self.entries(attempt=attempt) if one.position == position]
-        return entry
+        return LedgerEntry(
+            incident_id=self._lease.incident_id,
+            attempt=attempt,
+            position=position,
+            action=action,
+            step=Step.INTENT,
+            key=str(values["key"]),
+            before=before,
+            at=self._clock(),
+        )
 
     async def advance(
         self, entry: LedgerEntry, step: Step, *, after: JsonValue = None, error: str = ""

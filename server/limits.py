@@ -125,7 +125,9 @@ class Envelope:
 
     def _note(self, scope: Scope, status: int, started: float) -> None:
         changes = scope["method"] in WITH_BODY and _is_guarded(scope["path"])
-        record = log.info if changes or status >= 400 else log.debug
+        # An event that was taken shows in the agent log; in a storm a line for each would cost more than it.
+        taken = status == 202 and scope["path"] == GUARDED[1]
+        record = log.info if (changes and not taken) or status >= 400 else log.debug
         took = round((self._timer() - started) * 1000, 1)
         # Never the query string: people paste secrets there.
         record("request", method=scope["method"], path=scope["path"], status=status, milliseconds=took)

@@ -9,7 +9,10 @@ from datetime import datetime, timedelta
 
 from graph.domain import AirflowHealth
 from graph.errors import AirmedicError
+from server.backlog import LATE, TOO_LATE
+from server.outbox import OutboxState
 from server.service import Service
+from server.vitals import LOW_SPACE, NO_SPACE, rooms
 from tools.redaction import redact
 
 FRESH = timedelta(seconds=5)
@@ -90,7 +93,31 @@ class Pulse:
                 seconds=airflow.seconds,
             ),
             self._driver(),
+            self._disk(),
+            *await self._work(),
         )
+
+    async def _work(self) -> tuple[Part, ...]:
+        """The queue, early warnings and notices; left out when the database cannot tell."""
+        try:
+            waits = await self._service.observing.backlog.look()
+            warnings = await self._service.watch.findings.listed(lasting=True, limit=100)
+            notices = await self._service.outbox.state()
+        except AirmedicError:
+            return ()
+        late = waits.oldest > LATE
+        told = f"work has been waiting for {waits.oldest / 60:.0f} minutes" if late else ""
+        return (
+            Part("backlog", waits.oldest <= TOO_LATE, told, degraded=late),
+            # What they are about is for those who sign in.
+            Part("watch", True, f"{len(warnings)} early warnings" if warnings else "", bool(warnings)),
+            Part("notices", True, _untold(notices), bool(notices.failing or notices.given_up)),
+        )
+
+    def _disk(self) -> Part:
+        scarce = [room for room in rooms(self._service.settings) if room.free < LOW_SPACE]
+        told = "; ".join(f"{room.free / 1e6:.0f} MB left for the {room.name}" for room in scarce)
+        return Part("disk", all(room.free >= NO_SPACE for room in scarce), told, degraded=bool(scarce))
 
     async def _database(self) -> Part:
         began = time.perf_counter()
@@ -106,4 +133,12 @@ class Pulse:
     def _driver(self) -> Part:
         running = {task.get_name() for task in asyncio.all_tasks()}
         ended = sorted(JOBS - running)
-        return Part("driver", not ended, f"not running: {', '.join(ended)}" if ended else "")
+        hung = self._service.observing.beats.hung()
+        told = [f"not running: {', '.join(ended)}"] if ended else []
+        told += [f"{name} has hung for {seconds:.0f} s" for name, seconds in sorted(hung.items())]
+        return Part("driver", not told, "; ".join(told))
+
+
+def _untold(notices: OutboxState) -> str:
+    told = ((notices.failing, "fail and are tried again"), (notices.given_up, "were given up"))
+    return ", ".join(f"{number} notices {words}" for number, words in told if number)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Executable, and_, bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.domain import Connection, Outcome, TaskRef
 from nodes.deps import Control
 from server.database import store_errors
+from server.prepared import Prepared
 from server.snapshots import read_snapshots
+from server.sqlite_connection import in_place
 from server.store import IncidentStore
-from server.tables import ActionRow, IncidentRow
+from server.tables import ActionRow, IncidentRow, UtcDateTime
 from tools.policy import Counters
 
 CONTROL = "control"  # the setting that holds {"paused": bool, "shadow": bool}
@@ -24,7 +27,7 @@ HELPED = (Outcome.HEALED, Outcome.RECOVERED_UNVERIFIED)
 
 
 class StoreRecords:
-    """`nodes.deps.Records` on the store."""
+    """`nodes.deps.Records` on the store, for one drive of one incident."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class StoreRecords:
         self._store = store
         self._clock = clock
         self._shadow = shadow
+        self._members: dict[int, tuple[TaskRef, ...]] = {}
 
     async def control(self) -> Control:
         """The kill switch and shadow mode: what people set last, else what the settings say."""
@@ -50,7 +54,10 @@ class StoreRecords:
 
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
         """The task instances whose failures an incident holds."""
-        return await self._store.members(incident_id)
+        if incident_id not in self._members:
+            # Who joins while it is driven rings: the next drive looks again.
+            self._members[incident_id] = await self._store.members(incident_id)
+        return self._members[incident_id]
 
     async def last_good(self, dag_id: str) -> Mapping[str, Connection]:
         """The DAG's Connections as they were when a run of it last succeeded."""
@@ -59,52 +66,60 @@ class StoreRecords:
     async def counters(self, task: TaskRef) -> Counters:
         """Attempts, actions and failed heals in a row, as of now."""
         now = self._clock()
-        with store_errors("counting for policy"):
+        given = {
+            "b_dag": task.dag_id,
+            "b_task": task.task_id,
+            "b_day": now - timedelta(days=1),
+            "b_hour": now - timedelta(hours=1),
+        }
+        with store_errors("counting for policy"), in_place():
             async with self._engine.connect() as connection:
-                hour = now - timedelta(hours=1)
-                ended = await self._ended(connection)
-                return Counters(
-                    attempts_today=await self._attempts(connection, task, now - timedelta(days=1)),
-                    actions_last_hour=await self._actions(connection, hour),
-                    actions_last_hour_dag=await self._actions(connection, hour, task.dag_id),
-                    **_in_a_row(ended, ""),
-                    **_in_a_row([one for one in ended if one[0] == task.dag_id], "_dag"),
-                )
-
-    async def _attempts(self, connection: AsyncConnection, task: TaskRef, since: datetime) -> int:
-        tried = (
-            select(col(ActionRow.incident_id), col(ActionRow.attempt))
-            .where(
-                col(ActionRow.dag_id) == task.dag_id,
-                col(ActionRow.task_id) == task.task_id,
-                col(ActionRow.sent_at) >= since,
-                col(ActionRow.name).not_in(PASSIVE),
-            )
-            .distinct()
-            .subquery()
+                ((attempts, actions, of_dag),) = await COUNTED.fetch(connection, given)
+                ended = await ENDED.fetch(connection, {})
+        return Counters(
+            attempts_today=attempts,
+            actions_last_hour=actions,
+            actions_last_hour_dag=of_dag,
+            **_in_a_row(ended, ""),
+            **_in_a_row([one for one in ended if one[0] == task.dag_id], "_dag"),
         )
-        return int((await connection.execute(select(func.count()).select_from(tried))).scalar_one())
-
-    async def _actions(self, connection: AsyncConnection, since: datetime, dag_id: str | None = None) -> int:
-        query = select(func.count(col(ActionRow.id))).where(
-            col(ActionRow.sent_at) >= since, col(ActionRow.name).not_in(PASSIVE)
-        )
-        if dag_id is not None:
-            query = query.where(col(ActionRow.dag_id) == dag_id)
-        return int((await connection.execute(query)).scalar_one())
-
-    async def _ended(self, connection: AsyncConnection) -> list[tuple[str, str, datetime]]:
-        """(dag, outcome, when) of the last incidents on which a fix was tried, newest first."""
-        query = (
-            select(col(IncidentRow.dag_id), col(IncidentRow.outcome), col(IncidentRow.updated_at))
-            .where(col(IncidentRow.attempt) > 0, col(IncidentRow.outcome).is_not(None))
-            .order_by(col(IncidentRow.updated_at).desc())
-            .limit(LOOKED_BACK)
-        )
-        return [(dag, str(outcome), at) for dag, outcome, at in (await connection.execute(query)).all()]
 
 
-def _in_a_row(ended: list[tuple[str, str, datetime]], suffix: str) -> dict[str, int | datetime | None]:
+def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    """Attempts on the task in a day, actions in an hour, and those of them on the DAG."""
+    row = ActionRow
+    day, hour = (bindparam(name, type_=UtcDateTime()) for name in ("b_day", "b_hour"))
+    active = and_(*(col(row.name) != name for name in PASSIVE))
+    of_dag = col(row.dag_id) == bindparam("b_dag")
+    tried = (
+        select(col(row.incident_id), col(row.attempt))
+        .where(of_dag, col(row.task_id) == bindparam("b_task"), col(row.sent_at) >= day, active)
+        .distinct()
+        .subquery()
+    )
+    lately = select(func.count(col(row.id))).where(col(row.sent_at) >= hour, active)
+    return select(
+        select(func.count()).select_from(tried).scalar_subquery(),
+        lately.scalar_subquery(),
+        lately.where(of_dag).scalar_subquery(),
+    )
+
+
+def _ended(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    """(dag, outcome, when) of the last incidents on which a fix was tried, newest first."""
+    row = IncidentRow
+    return (
+        select(col(row.dag_id), col(row.outcome), col(row.updated_at))
+        .where(col(row.attempt) > 0, col(row.outcome).is_not(None))
+        .order_by(col(row.updated_at).desc())
+        .limit(LOOKED_BACK)
+    )
+
+
+COUNTED, ENDED = Prepared(_counted), Prepared(_ended)
+
+
+def _in_a_row(ended: Sequence[tuple[Any, ...]], suffix: str) -> dict[str, int | datetime | None]:
     """Failed heals since the last one that helped; what repaired itself neither helps nor counts."""
     failed = 0
     last: datetime | None = None

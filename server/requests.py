@@ -21,6 +21,7 @@ from server.audit import AuditTrail
 from server.audit_chain import AuditEntry
 from server.database import store_errors
 from server.record import IncidentRecord, Occurrence
+from server.sqlite_connection import in_place
 from server.store import REOPENED, IncidentStore, insert_once, open_key
 from server.tables import EventRow, IncidentRow
 from server.tables_chat import RequestRow
@@ -42,7 +43,7 @@ class Requests:
         clock: Callable[[], datetime],
         audit: AuditTrail | None = None,
     ) -> None:
-        self._engine = engine
+        self.engine = engine  #: the database, for what else the chat keeps
         self._store = store
         self._airflow_id = airflow_id
         self._clock = clock
@@ -52,8 +53,8 @@ class Requests:
         """The newest request on this incident."""
         table = RequestRow.__table__  # type: ignore[attr-defined]
         query = select(table).where(col(RequestRow.incident_id) == incident_id)
-        with store_errors("reading a request"):
-            async with self._engine.connect() as connection:
+        with store_errors("reading a request"), in_place():
+            async with self.engine.connect() as connection:
                 newest = query.order_by(col(RequestRow.id).desc()).limit(1)
                 row = (await connection.execute(newest)).mappings().first()
         return None if row is None else Request.model_validate(dict(row))
@@ -88,7 +89,7 @@ class Requests:
 
     async def _first(self, query: Any) -> IncidentRecord | None:
         with store_errors("looking for an incident"):
-            async with self._engine.connect() as connection:
+            async with self.engine.connect() as connection:
                 newest = query.order_by(col(IncidentRow.id).desc()).limit(1)
                 found = (await connection.execute(newest)).scalar_one_or_none()
         return None if found is None else await self._store.incident(int(found))
@@ -121,7 +122,7 @@ class Requests:
         now = self._clock()
         known = await self.open_on(subject.task) if kind is IncidentKind.FAILURE else None
         with store_errors("storing a request"):
-            async with self._engine.begin() as connection:
+            async with self.engine.begin() as connection:
                 if known is None:
                     incident_id = await self._new_incident(connection, kind, subject, now)
                 else:
@@ -173,7 +174,7 @@ class Requests:
             "wake_at": now,
             "failed_at": subject.end,
         }
-        created = await connection.execute(insert_once(self._engine, IncidentRow, row))
+        created = await connection.execute(insert_once(self.engine, IncidentRow, row))
         if created.rowcount != 1:
             raise DecisionConflict(f"an incident about {subject.task} was opened in this very moment")
         found = await connection.execute(select(col(IncidentRow.id)).where(col(IncidentRow.open_key) == key))

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from sqlalchemy import Select, and_, delete, func, select, text
+from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col
 
@@ -29,8 +29,9 @@ from server.tables import (
     OccurrenceRow,
 )
 from server.tables_api import FeedbackRow
-from server.tables_chat import RequestRow
+from server.tables_chat import RequestRow, ThreadRow
 from server.tables_watch import FindingRow
+from server.tables_work import CheckpointRow
 
 log = structlog.get_logger("retention")
 
@@ -49,12 +50,6 @@ CHILDREN: tuple[tuple[type[SQLModel], Any], ...] = (
     (FeedbackRow, FeedbackRow.incident_id),
     (RequestRow, RequestRow.incident_id),
 )
-# Threads named by a number are incidents; a closed one goes on nowhere.
-FINISHED_THREADS = """
-    SELECT DISTINCT checkpoints.thread_id FROM checkpoints
-    JOIN incident ON CAST(incident.id AS TEXT) = checkpoints.thread_id
-    WHERE incident.status = 'closed' LIMIT 200
-"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,8 @@ class Retention:
         await self._before()
         old = now - self._keep.logs
         gone = {
-            "checkpoints": await self._finished_threads(),
+            "checkpoints": await self._finished(),
+            "chats": await self._chats(old),
             "incidents": await self._incidents(now - self._keep.incidents),
             "task_logs": await self._old_logs(old) + await self._surplus_logs(),
             "log_lines": await self._by_id(EventRow, self._lines(old)),
@@ -152,19 +148,26 @@ class Retention:
                 await connection.execute(delete(IncidentRow).where(col(IncidentRow.id).in_(ids)))
         await asyncio.sleep(PAUSE)
 
-    async def _finished_threads(self) -> int:
-        """Checkpoints of incidents that a person closed, or whose end was interrupted."""
-        total = 0
+    async def _finished(self) -> int:
+        """Checkpoints of incidents that nothing goes on with: a person closed them, or they are gone."""
+        row = IncidentRow
+        living = select(col(row.id)).where(col(row.status) != Status.CLOSED.value)
+        left = select(col(CheckpointRow.incident_id)).where(col(CheckpointRow.incident_id).not_in(living))
+        return await self._drain(CheckpointRow, col(CheckpointRow.incident_id), left.limit(BATCH))
+
+    async def _chats(self, before: datetime) -> int:
+        """Threads in which nobody has said anything for long, with what was said."""
+        row, total = ThreadRow, 0
+        old = select(col(row.id), col(row.owner), col(row.thread)).where(col(row.updated_at) < before)
         for _ in range(ROUNDS):
-            with store_errors("looking for old checkpoints"):
+            with store_errors("looking for old threads"):
                 async with self._engine.connect() as connection:
-                    found = [str(one) for one in (await connection.execute(text(FINISHED_THREADS))).scalars()]
-            for thread in found:
-                await self._saver.adelete_thread(thread)
-            total += len(found)
+                    found = (await connection.execute(old.limit(BATCH))).all()
             if not found:
                 break
-            await asyncio.sleep(PAUSE)
+            for _number, owner, thread in found:
+                await self._saver.adelete_thread(f"chat:{owner}:{thread}")  # as server.chat names it
+            total += await self._delete(row, col(row.id).in_([one[0] for one in found]))
         return total
 
     # --- logs ---

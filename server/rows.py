@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from sqlalchemy import Row
+
 from graph.domain import (
     Action,
     Decision,
@@ -14,12 +18,15 @@ from graph.domain import (
 from server.record import AgentEvent, AnswerGiven, IncidentRecord, Occurrence
 from server.tables import ActionRow, DecisionRow, EventRow, IncidentRow, OccurrenceRow
 
+# A query for a table's columns gives rows that read like the table's own.
+Columns = Row[Any]
 
-def task_of(row: IncidentRow | OccurrenceRow) -> TaskRef:
+
+def task_of(row: IncidentRow | OccurrenceRow | Columns) -> TaskRef:
     return TaskRef(dag_id=row.dag_id, run_id=row.run_id, task_id=row.task_id, map_index=row.map_index)
 
 
-def incident_of(row: IncidentRow) -> IncidentRecord:
+def incident_of(row: IncidentRow | Columns) -> IncidentRecord:
     given = {
         name: getattr(row, name)
         for name in IncidentRecord.model_fields
@@ -49,7 +56,7 @@ def answer_of(row: DecisionRow) -> AnswerGiven:
     return AnswerGiven(**{name: getattr(row, name) for name in AnswerGiven.model_fields})
 
 
-def ledger_of(row: ActionRow) -> LedgerEntry:
+def ledger_of(row: ActionRow | Columns) -> LedgerEntry:
     return LedgerEntry.model_validate(
         {
             "incident_id": row.incident_id,

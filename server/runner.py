@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -12,14 +12,16 @@ from typing import Any, Protocol
 import structlog
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command
 
-from graph.domain import Answer, AnswerKind, Outcome, Status
+from graph.checkpoint import CarriedSaver
+from graph.domain import Answer, AnswerKind, Outcome, RootCause, Severity, Status
 from graph.errors import AirmedicError, LeaseLost
 from graph.state import HealState
 from nodes.deps import Deps
+from server.draft import Draft
+from server.driving import Taken
 from server.heartbeats import Heartbeats
 from server.narration import columns_of, events_of
 from server.notices import of_outcome, of_question
@@ -29,9 +31,9 @@ from server.store import REOPENED, IncidentStore
 
 log = structlog.get_logger("runner")
 
-AT_ONCE = 8  # incidents driven at the same time
+AT_ONCE = 32  # incidents driven at the same time
 HEARTBEAT = 10.0  # seconds between two renewals of a lease of 30 s
-TICK = 0.5  # seconds between two looks for incidents whose time has come
+TICK = 1.0  # seconds between two looks for incidents whose time has come
 BACKOFF = (2.0, 5.0, 15.0, 30.0, 60.0)  # seconds after the first, second, … error in a row
 GIVE_UP = 50  # errors in a row after which a person must look
 
@@ -39,9 +41,9 @@ Graph = CompiledStateGraph[HealState, Deps, HealState, HealState]
 
 
 class MakeDeps(Protocol):
-    """Builds the world of one incident's run: the ledger in it is bound to the lease."""
+    """Builds the world of one incident's run: the ledger in it is bound to the draft and its lease."""
 
-    def __call__(self, lease: Lease, record: IncidentRecord) -> Deps: ...
+    def __call__(self, draft: Draft, record: IncidentRecord) -> Deps: ...
 
 
 # What a reopened incident starts from; attempts, spent plans and people's words are kept.
@@ -85,6 +87,8 @@ class Runner:
         self._beats = beats or Heartbeats()
         self._callbacks = list(callbacks)
         self._graph = graph
+        assert isinstance(graph.checkpointer, CarriedSaver), "the runner stores what its saver carries"
+        self._saver = graph.checkpointer
         self._make_deps = make_deps
         self._notifier = notifier
         self._clock = clock
@@ -118,11 +122,13 @@ class Runner:
             return 0
         try:
             leases = await self._store.claim_due(owner=self._owner, limit=free)
+            taken = await self._store.taken(leases) if leases else {}
         except AirmedicError as exc:
             log.error("claim_failed", error=str(exc))
             return 0
         for lease in leases:
-            task = asyncio.create_task(self.drive(lease), name=f"incident-{lease.incident_id}")
+            drive = self.drive(lease, taken.get(lease.incident_id))
+            task = asyncio.create_task(drive, name=f"incident-{lease.incident_id}")
             self._driving.add(task)
             task.add_done_callback(self._done)
         return len(leases)
@@ -142,16 +148,21 @@ class Runner:
         while await self.drive_due() or self._driving:
             await asyncio.gather(*self._driving)
 
-    async def drive(self, lease: Lease) -> None:
+    async def drive(self, lease: Lease, taken: Taken | None = None) -> None:
         """One incident, until it waits or ends. The outermost loop: it logs and records any failure."""
+        draft = Draft(self._store, lease, saver=self._saver, clock=self._clock)
         with structlog.contextvars.bound_contextvars(incident_id=lease.incident_id):
             try:
                 async with self._heartbeat(lease):
-                    await self._advance(lease)
+                    known = taken or (await self._store.taken([lease]))[lease.incident_id]
+                    await self._advance(draft, known)
             except LeaseLost as exc:
                 log.warning("lease_lost", reason=str(exc))
             except Exception as exc:  # noqa: BLE001  the outermost loop: a defect must not stop the others
-                await self._stumble(lease, exc)
+                await self._stumble(draft, exc)
+            finally:
+                await draft.end()
+                self._saver.drop(str(lease.incident_id))
 
     @asynccontextmanager
     async def _heartbeat(self, lease: Lease) -> AsyncIterator[None]:
@@ -180,35 +191,39 @@ class Runner:
         finally:
             beating.cancel()
 
-    async def _advance(self, lease: Lease) -> None:
-        record = await self._store.incident(lease.incident_id)
-        config: RunnableConfig = {"configurable": {"thread_id": str(record.id)}, "recursion_limit": 60}
-        if self._callbacks:
-            config["callbacks"] = list(self._callbacks)
-        snapshot = await self._graph.aget_state(config)
-        given = self._next_input(snapshot, record)
+    async def _advance(self, draft: Draft, taken: Taken) -> None:
+        record = taken.record
+        thread = str(record.id)
+        self._saver.take_up(thread, taken.checkpoint)
+        finished = self._saver.values(thread).get("outcome") is not None
+        given = self._next_input(thread, record, finished=finished)
         if isinstance(given, Skipped):
-            await self._store.settle(lease, wake_at=given.until)
+            await draft.settle(wake_at=given.until)
             return
-        reopened = record.answer == REOPENED
-        finished = snapshot.values.get("outcome") is not None and not snapshot.next
-        if reopened or not finished:
-            deps = self._make_deps(lease, record)
+        config: RunnableConfig = {
+            "configurable": {"thread_id": thread},
+            "recursion_limit": 60,
+            "callbacks": self._callbacks,
+        }
+        if record.answer == REOPENED or not finished:
+            deps = self._make_deps(draft, record)
+            # The saver is in memory: `sync` only says that it is up to date before the next node begins.
             async for update in self._graph.astream(
                 given, config, context=deps, stream_mode="updates", durability="sync"
             ):
-                await self._record(lease, update)
-        await self._rest(lease, record, config)
+                self._note(draft, update)
+        await self._rest(draft, record)
 
-    def _next_input(self, snapshot: StateSnapshot, record: IncidentRecord) -> Any:
+    def _next_input(self, thread: str, record: IncidentRecord, *, finished: bool) -> Any:
         """The first input, the answer to an interrupt, or None to go on after a crash."""
-        if not snapshot.values:
+        if not self._saver.values(thread):
             return {"incident": record.to_domain(), "attempt": record.attempt}
-        if record.answer == REOPENED and not snapshot.next:
+        if record.answer == REOPENED and finished:
             return {**AFRESH, "incident": record.to_domain()}
-        if not snapshot.interrupts:
+        interrupts = self._saver.interrupts(thread)
+        if not interrupts:
             return None
-        waiting = snapshot.interrupts[0]
+        waiting = interrupts[0]
         if waiting.value.get("status") != Status.WAITING_DECISION.value:
             return Command(resume={waiting.id: {"woken_at": self._clock().isoformat()}})
         answer = record.answer
@@ -218,34 +233,36 @@ class Runner:
             answer = Answer(kind=AnswerKind.EXPIRED, by="airmedic").model_dump(mode="json")
         return Command(resume={waiting.id: answer})
 
-    async def _record(self, lease: Lease, update: dict[str, Any]) -> None:
+    def _note(self, draft: Draft, update: dict[str, Any]) -> None:
         for node, change in update.items():
             if node.startswith("__") or change is None:
                 continue
             events = events_of(node, change)
             for event in events:
                 log.info(event["name"], node=node)
-            await self._store.record(lease, events=events, **columns_of(change))
+            draft.add(events, columns_of(change))
 
-    async def _rest(self, lease: Lease, record: IncidentRecord, config: RunnableConfig) -> None:
+    async def _rest(self, draft: Draft, record: IncidentRecord) -> None:
         """The graph stopped: it waits, or it ended."""
-        snapshot = await self._graph.aget_state(config)
-        if snapshot.interrupts:
-            await self._wait(lease, record, snapshot.interrupts[0].value)
+        thread = str(record.id)
+        if interrupts := self._saver.interrupts(thread):
+            await self._wait(draft, record, interrupts[0].value)
             return
-        outcome: Outcome = snapshot.values["outcome"]
-        reason = snapshot.values.get("reason", "")
+        values = self._saver.values(thread)
+        outcome: Outcome = values["outcome"]
+        reason = values.get("reason", "")
         escalated = outcome in {Outcome.ESCALATED, Outcome.EXPIRED}
-        closed: dict[str, Any] = {"status": Status.ESCALATED.value}
+        ended: dict[str, Any] = {"status": Status.ESCALATED.value}
         if not escalated:
-            closed = {"status": Status.CLOSED.value, "closed_at": self._clock(), "open_key": None}
+            ended = {"status": Status.CLOSED.value, "closed_at": self._clock(), "open_key": None}
         event = {"name": "ended", "data": {"outcome": outcome.value, "reason": reason}}
-        notice = of_outcome(await self._store.incident(record.id), outcome, reason)
-        await self._store.settle(
-            lease,
+        notice = of_outcome(_as_found(record, draft.columns), outcome, reason)
+        await draft.settle(
             wake_at=None,
             events=[event],
             notices=[notice] if notice is not None else [],
+            # The row keeps what happened; the checkpoint was for going on.
+            closed=not escalated,
             outcome=outcome.value,
             reason=reason,
             version=record.version + 1,
@@ -253,28 +270,22 @@ class Runner:
             answer=None,
             expires_at=None,
             failures=0,
-            **closed,
+            **ended,
         )
         log.info("ended", outcome=outcome.value, reason=reason)
-        if not escalated and isinstance(self._graph.checkpointer, BaseCheckpointSaver):
-            # The row keeps what happened; the checkpoints were for going on.
-            await self._graph.checkpointer.adelete_thread(str(record.id))
         await self._tell(notice)
 
-    async def _wait(self, lease: Lease, record: IncidentRecord, value: dict[str, Any]) -> None:
+    async def _wait(self, draft: Draft, record: IncidentRecord, value: dict[str, Any]) -> None:
         until = datetime.fromisoformat(value["until"]) if "until" in value else None
         status = Status(value["status"])
         question = value.get("question")
         if question is None:
             noted = [{"name": "waiting", "data": {"reason": value["note"]}}] if "note" in value else []
-            await self._store.settle(
-                lease, wake_at=until, events=noted, status=status.value, answer=None, failures=0
-            )
+            await draft.settle(wake_at=until, events=noted, status=status.value, answer=None, failures=0)
             return
         asked = {"name": "asked", "node": "human", "data": {"summary": question["summary"]}}
-        notice = of_question(await self._store.incident(record.id), question, until=until)
-        await self._store.settle(
-            lease,
+        notice = of_question(_as_found(record, draft.columns), question, until=until)
+        await draft.settle(
             wake_at=until,
             events=[asked],
             notices=[notice],
@@ -292,10 +303,10 @@ class Runner:
         if notice is not None:
             await self._notifier.tell(notice)
 
-    async def _stumble(self, lease: Lease, exc: Exception) -> None:
+    async def _stumble(self, draft: Draft, exc: Exception) -> None:
         """Record the failure and come back later; after many in a row a person must look."""
         try:
-            record = await self._store.incident(lease.incident_id)
+            record = await self._store.incident(draft.lease.incident_id)
             known = isinstance(exc, AirmedicError)
             log.warning("step_failed", error=str(exc), kind=type(exc).__name__, exc_info=not known)
             failures = record.failures + 1
@@ -306,33 +317,54 @@ class Runner:
             }
             if failures >= GIVE_UP:
                 reason = f"{failures} errors in a row, the last: {type(exc).__name__}: {exc}"
-                ended = {"status": Status.ESCALATED.value, "outcome": Outcome.ESCALATED.value}
+                ended: dict[str, Any] = {"status": Status.ESCALATED.value, "outcome": Outcome.ESCALATED.value}
                 notice = of_outcome(record, Outcome.ESCALATED, reason)
                 notices = [notice] if notice is not None else []
-                await self._store.settle(
-                    lease, wake_at=None, events=[event], notices=notices, reason=reason, **ended
-                )
+                await draft.settle(wake_at=None, events=[event], notices=notices, reason=reason, **ended)
                 return
             pause = BACKOFF[min(failures, len(BACKOFF)) - 1]
             until = self._clock() + timedelta(seconds=pause)
-            await self._store.settle(lease, wake_at=until, events=[event], failures=failures)
+            await draft.settle(wake_at=until, events=[event], failures=failures)
         except AirmedicError as again:
             # The lease runs out by itself; whoever claims it next goes on.
             log.error("stumble_unrecorded", error=str(again))
 
 
 async def forever(
-    name: str, step: Callable[[], Awaitable[object]], *, every: float, beats: Heartbeats | None = None
+    name: str,
+    step: Callable[[], Awaitable[object]],
+    *,
+    every: float,
+    beats: Heartbeats | None = None,
+    bell: asyncio.Event | None = None,
+    on_duty: Callable[[str], Awaitable[bool]] | None = None,
 ) -> None:
-    """Run `step` again and again; the outermost loop of a background job."""
+    """Run `step` again and again, at once when the bell rings; the outermost loop of a background job.
+
+    With `on_duty` it is one process at a time that does it, of all that share the store.
+    """
+    bell = bell or asyncio.Event()
     beats = beats or Heartbeats()
     beats.expect(name, every=every)
     while True:
         beats.beat(name)
         try:
-            await step()
+            if on_duty is None or await on_duty(name):
+                await step()
         except AirmedicError as exc:
             log.warning(f"{name}_failed", error=str(exc))
         except Exception as exc:  # the outermost loop: a defect must not end the job
             log.error(f"{name}_defect", error=type(exc).__name__, exc_info=True)
-        await asyncio.sleep(every)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(bell.wait(), timeout=every)
+        bell.clear()
+
+
+def _as_found(record: IncidentRecord, columns: dict[str, Any]) -> IncidentRecord:
+    """The record with what this drive has found, as far as notices speak of it."""
+    update: dict[str, Any] = {}
+    if "severity" in columns:
+        update["severity"] = Severity(columns["severity"])
+    if columns.get("root_cause") is not None:
+        update["root_cause"] = RootCause(columns["root_cause"])
+    return record.model_copy(update=update)

@@ -325,6 +325,8 @@ class PartOut(AnswerBody):
     name: str
     ok: bool
     detail: str
+    degraded: bool = Field(False, description="it works, slowly or with something missing")
+    seconds: float | None = Field(None, description="its last answer took")
 
 
 class ReadyOut(AnswerBody):

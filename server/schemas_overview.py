@@ -31,7 +31,7 @@ class HealthOut(AnswerBody):
     """One part that matters."""
 
     name: Literal["airflow", "scheduler", "triggerer", "dag_processor", "agent", "model", "database"]
-    state: Literal["well", "unwell", "off", "unknown"]
+    state: Literal["well", "degraded", "unwell", "off", "unknown"]
     detail: str = ""
 
 
@@ -64,6 +64,26 @@ class QueueOut(AnswerBody):
     deciding: int = Field(description="incidents that wait for a person")
 
 
+class FindingOut(AnswerBody):
+    """One early warning that lasts."""
+
+    kind: str
+    subject: str
+    severity: str
+    since: datetime
+    text: str
+
+
+class NoticesOut(AnswerBody):
+    """How telling people goes."""
+
+    waiting: int
+    failing: int = Field(description="of those that wait, how many failed at least once")
+    given_up: int
+    sent: int
+    last_error: str
+
+
 class StatusOut(AnswerBody):
     """How things stand."""
 
@@ -85,6 +105,8 @@ class StatusOut(AnswerBody):
         None, description="of the pipelines' last ended runs; null when none has ended"
     )
     queue: QueueOut | None = None
+    findings: list[FindingOut] = Field(default_factory=list, description="early warnings, newest first")
+    notices: NoticesOut | None = None
 
 
 class SpreadOut(AnswerBody):

@@ -15,24 +15,30 @@ from typing import cast
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.builder import build_graph
-from graph.checkpoint import open_saver
+from graph.checkpoint import CarriedSaver, open_saver
 from nodes.deps import Deps, Limits
 from server.audit import AuditTrail
+from server.crew import Crew, open_crew
 from server.database import open_database
 from server.diagnosing import open_diagnostician
+from server.draft import Draft
+from server.drive_ledger import DriveLedger
+from server.heartbeats import Heartbeats
 from server.intake import Intake
 from server.kept_answers import KeptAnswers
 from server.ledger import StoreLedger
 from server.notifier import LogNotifier, Notifier
+from server.observing import Observing, open_observing
 from server.outbox import Outbox
 from server.people import People, audit_keys, make_outbox
 from server.people_service import load_policy_audited, open_people
-from server.record import IncidentRecord, Lease
+from server.record import IncidentRecord
 from server.records import StoreRecords
 from server.requests import Requests
 from server.runner import MakeDeps, Runner, forever
 from server.settings import Settings
 from server.store import IncidentStore
+from server.telemetry import open_telemetry
 from server.tokens import TokenStore
 from server.watch import Watch
 from server.watch_service import open_watch
@@ -44,7 +50,9 @@ from tools.gateway import AirflowGateway
 from tools.policy import Policy
 from tools.probes import Probes, parse_probes
 
-ADMIT_EVERY = 0.25  # seconds; only a look into our own table when nothing is new
+# Of the actions that ship, these send nothing: they need not be on the record before they happen.
+QUIET = frozenset({"wait", "notify"})
+ADMIT_EVERY = 1.0  # seconds; the bell rings for what this process took in, others' is seen by looking
 
 
 def utc_now() -> datetime:
@@ -100,6 +108,7 @@ class Service:
     people: People
     diagnostician: Diagnostician
     requests: Requests
+    observing: Observing
 
 
 @asynccontextmanager
@@ -123,6 +132,8 @@ async def open_service(
         gateway = airflow
         if gateway is None:
             gateway = await stack.enter_async_context(connect(settings))
+        telemetry, beats = await stack.enter_async_context(open_telemetry(settings)), Heartbeats()
+        gateway = telemetry.watch_airflow(gateway)
         audit = AuditTrail(engine, keys=audit_keys(settings), clock=clock)
         await audit.check_key()
         outbox = make_outbox(settings, engine, airflow=gateway, clock=clock, owner=owner, audit=audit)
@@ -148,11 +159,13 @@ async def open_service(
         await store.free_leases(dead=lambda other: is_gone(other, owner))
         runner = Runner(
             store=store,
-            graph=build_graph().compile(checkpointer=saver, name="airmedic"),
+            graph=build_graph().compile(checkpointer=CarriedSaver(), name="airmedic"),
             make_deps=deps,
             notifier=notifier or LogNotifier(),
             clock=clock,
             owner=owner,
+            beats=beats,
+            callbacks=telemetry.callbacks,
         )
         intake = Intake(
             store=store,
@@ -162,8 +175,16 @@ async def open_service(
             ring=runner.ring,
             clock=clock,
         )
+        intake.openers.append(telemetry.opened)
+        crew = Crew(engine, owner=owner, is_dead=lambda other: is_gone(other, owner))
         if background:
-            await stack.enter_async_context(_background(settings, intake, runner))
+
+            def ring() -> None:
+                intake.bell.set()
+                runner.ring()
+
+            await stack.enter_async_context(open_crew(crew, settings.database_url, ring=ring, beats=beats))
+            await stack.enter_async_context(_background(settings, intake, runner, beats, crew))
         watch = await stack.enter_async_context(
             open_watch(
                 settings,
@@ -175,6 +196,8 @@ async def open_service(
                 post=outbox,
                 clock=clock,
                 background=background,
+                beats=beats,
+                on_duty=crew.on_duty,
             )
         )
         people = await stack.enter_async_context(
@@ -189,6 +212,20 @@ async def open_service(
                 clock=clock,
                 owner=owner,
                 is_dead=lambda other: is_gone(other, owner),
+                background=background,
+                beats=beats,
+            )
+        )
+        observing = await stack.enter_async_context(
+            open_observing(
+                settings,
+                engine,
+                store=store,
+                saver=saver,
+                outbox=outbox,
+                audit=audit,
+                beats=beats,
+                clock=clock,
                 background=background,
             )
         )
@@ -210,6 +247,7 @@ async def open_service(
             people=people,
             diagnostician=diagnostician,
             requests=requests,
+            observing=observing,
         )
 
 
@@ -227,20 +265,20 @@ def _deps_maker(
     audit: AuditTrail,
     requests: Requests,
 ) -> MakeDeps:
-    records = StoreRecords(engine, store=store, clock=clock, shadow=settings.healing == "shadow")
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
 
     probes = Probes(parse_probes(settings.probes))
 
-    def make_deps(lease: Lease, record: IncidentRecord) -> Deps:
+    def make_deps(draft: Draft, record: IncidentRecord) -> Deps:
+        stored = StoreLedger(engine, draft.lease, record.task, clock=clock, audit=audit)
         return Deps(
             airflow=cast(AirflowGateway, CachedDags(airflow, clock=clock)),
-            ledger=StoreLedger(engine, lease, record.task, clock=clock, audit=audit),
+            ledger=DriveLedger(stored, draft, record.task, clock=clock, quiet=QUIET),
             diagnostician=diagnostician,
             catalogue=catalogue,
             policy=policy,
-            archive=store,
-            records=records,
+            archive=draft,
+            records=StoreRecords(engine, store=store, clock=clock, shadow=settings.healing == "shadow"),
             clock=clock,
             sleep=sleep,
             limits=limits,
@@ -265,12 +303,31 @@ def connect(settings: Settings) -> AbstractAsyncContextManager[AirflowGateway]:
 
 
 @asynccontextmanager
-async def _background(settings: Settings, intake: Intake, runner: Runner) -> AsyncIterator[None]:
+async def _background(
+    settings: Settings, intake: Intake, runner: Runner, beats: Heartbeats, crew: Crew
+) -> AsyncIterator[None]:
     jobs = [
         asyncio.create_task(runner.run(), name="runner"),
-        asyncio.create_task(forever("admit", intake.admit, every=ADMIT_EVERY), name="admit"),
         asyncio.create_task(
-            forever("poll", intake.poll, every=settings.poll_interval.total_seconds()), name="poll"
+            forever(
+                "admit",
+                intake.admit,
+                every=ADMIT_EVERY,
+                beats=beats,
+                bell=intake.bell,
+                on_duty=crew.on_duty,
+            ),
+            name="admit",
+        ),
+        asyncio.create_task(
+            forever(
+                "poll",
+                intake.poll,
+                every=settings.poll_interval.total_seconds(),
+                beats=beats,
+                on_duty=crew.on_duty,
+            ),
+            name="poll",
         ),
     ]
     try:

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     poll_interval: timedelta = timedelta(seconds=10)
     watch_interval: timedelta = timedelta(seconds=60)  #: between two rounds of the watch
     log_file: Path | None = Path("logs/pipeline.log")
+    metrics_dags: bool = False  #: /metrics tells DAGs apart by name, 200 of them at the most
     console: bool = True
     stream_limit: timedelta = timedelta(hours=1)  #: an event stream ends then; clients come back
     demo: bool = False  #: the demo's employees and simulated failures beside the API
@@ -87,6 +88,12 @@ class Settings(BaseSettings):
     notify_digest: timedelta = timedelta(hours=1)  #: what went well comes bundled that often
     approval_warning: timedelta | None = None  #: before a question expires; else a quarter, at most 30 min
     audit_key: SecretStr | None = None  #: the audit trail is chained under it; commas while you rotate it
+
+    # --- what is kept, and how long; the audit trail always is ---
+    keep_incidents: timedelta = timedelta(days=365)  #: closed ones, with all that hangs on them
+    keep_incidents_most: int = Field(1_000_000, ge=1)  #: closed ones; the oldest go first
+    keep_logs: timedelta = timedelta(days=90)  #: task logs, notices, findings, lines of no incident
+    keep_logs_bytes: int = Field(5_000_000_000, ge=0)  #: of all task logs together, as they are stored
 
     # --- a language model (optional) ---
     llm_model: str | None = None

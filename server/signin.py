@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
-import jwt
 import structlog
 
 from graph.domain import Role
 from graph.errors import SettingsInvalid, SignInUnavailable
 from server.callers import Caller
 from server.settings import Settings
+
+if TYPE_CHECKING:
+    import jwt
 
 log = structlog.get_logger("signin")
 
@@ -61,6 +63,8 @@ class SignIn:
 
     async def caller(self, token: str) -> Caller | None:
         """Who signed in; None when the token is not good. Raises `NoRole`, `SignInUnavailable`."""
+        import jwt  # with its cryptography, which only those who sign in this way need
+
         if len(token) > LONGEST:
             return None
         try:
@@ -123,6 +127,8 @@ class SignIn:
 
     async def _read(self) -> None:
         """Read the keys anew; the old ones stay when that fails."""
+        import jwt
+
         try:
             async with asyncio.timeout(WAIT), httpx.AsyncClient(timeout=WAIT) as http:
                 keys = await _document(http, self._jwks_url or await self._discover(http))

@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
-WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SAVEPOI")
 PAUSE = 0.005  # seconds between two tries to begin while another process writes
 
 _short: ContextVar[bool] = ContextVar("short_read", default=False)
@@ -37,7 +37,7 @@ def in_place() -> Iterator[None]:
 
 
 class SqliteFile:
-    """One database file in this process: whose turn it is to write, and the threads that wait for the disk."""
+    """One database file in this process: whose turn it is to write, and threads that wait for the disk."""
 
     def __init__(self, *, timeout: float) -> None:
         self.timeout = timeout
@@ -127,14 +127,15 @@ class Connection:
         await self._end(self._conn.rollback)
 
     async def _end(self, call: Callable[[], None]) -> None:
-        if not self._conn.in_transaction:
-            self._done()
-            return
         try:
-            await self._file.in_thread(call)
+            if self._is_open():
+                await self._file.in_thread(call)
         finally:
-            if not self._conn.in_transaction:
+            if not self._is_open():
                 self._done()
+
+    def _is_open(self) -> bool:
+        return self._conn.in_transaction
 
     def _done(self) -> None:
         if self._writing:

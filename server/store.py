@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
-from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import CursorResult, Insert, Update, and_, case, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import CursorResult, Update, and_, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import SQLModel, col
 
 from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot, digest
-from graph.errors import DecisionConflict, LeaseLost
-from server.audit import AuditTrail, audited, bounded
+from graph.errors import DecisionConflict
+from server.audit import audited, bounded
 from server.audit_chain import AuditEntry
 from server.database import store_errors
-from server.notifier import Notice, NoticePost
-from server.record import IncidentRecord, Lease, Occurrence
+from server.driving import LEASE as LEASE
+from server.driving import LINES, StoreDriving, insert_once_in, log_row
+from server.driving import insert_once as insert_once
+from server.group_writer import Writing
+from server.prepared import Prepared
+from server.record import IncidentRecord, Occurrence
 from server.rows import occurrence_of
-from server.store_reads import ENDED, StoreReads
+from server.store_reads import ENDED
 from server.tables import (
     DecisionRow,
     DeliveryRow,
@@ -36,7 +37,6 @@ from server.tables import (
 from tools.signature import template
 
 REOPENED = {"reopened": True}  # stands in `answer` until the graph has begun again
-LEASE = timedelta(seconds=30)
 
 
 def open_key(occurrence: Occurrence) -> str:
@@ -59,30 +59,27 @@ def open_key(occurrence: Occurrence) -> str:
     )
 
 
-def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
-    """INSERT that does nothing when the row is there already, in the engine's dialect."""
-    if engine.dialect.name == "sqlite":
-        insertion: Insert = sqlite.insert(table).values(**values).on_conflict_do_nothing()
-    else:
-        insertion = postgresql.insert(table).values(**values).on_conflict_do_nothing()
-    # Without it SQLAlchemy does not say how many rows an INSERT added.
-    return insertion.execution_options(preserve_rowcount=True)
+DELIVERED = Prepared(lambda dialect, _names: insert_once_in(dialect, DeliveryRow))
+OPENED = Prepared(lambda dialect, _names: insert_once_in(dialect, IncidentRow))
+OF_KEY = Prepared(
+    lambda _dialect, _names: select(col(IncidentRow.id)).where(
+        col(IncidentRow.open_key) == bindparam("b_key")
+    )
+)
 
 
-class IncidentStore(StoreReads):
+def _belonging(_dialect: str, _names: tuple[str, ...]) -> Update:
+    table = OccurrenceRow.__table__  # type: ignore[attr-defined]
+    columns: dict[str, Any] = {name: bindparam(name) for name in ("status", "incident_id")}
+    return update(table).where(table.c.id == bindparam("b_id")).values(columns)
+
+
+BELONGS = Prepared(_belonging)
+OCCURRED = Prepared(lambda dialect, _names: insert_once_in(dialect, OccurrenceRow))
+
+
+class IncidentStore(StoreDriving):
     """Incidents, occurrences, decisions, logs and the agent log, in SQLite or Postgres."""
-
-    def __init__(
-        self,
-        engine: AsyncEngine,
-        *,
-        clock: Callable[[], datetime],
-        audit: AuditTrail | None = None,
-        post: NoticePost | None = None,
-    ) -> None:
-        super().__init__(engine, clock=clock)
-        self._audit = audit
-        self._post = post
 
     # --- coming in ---
 
@@ -91,29 +88,35 @@ class IncidentStore(StoreReads):
     ) -> int:
         """Store failures that were not known yet; committed on return. The number of new ones comes back."""
         now = self._clock()
-        new = 0
+        rows = [
+            {
+                "airflow": failure.airflow,
+                "dag_id": failure.task.dag_id,
+                "run_id": failure.task.run_id,
+                "task_id": failure.task.task_id,
+                "map_index": failure.task.map_index,
+                "try_number": failure.try_number,
+                "kind": failure.kind.value,
+                "door": door.value,
+                "received_at": now,
+                "check_at": now,
+                "checks": 0,
+                "status": "new",
+                "reason": "",
+                "error": error.replace("\0", "")[:2000],
+            }
+            for failure in failures
+        ]
+
+        async def write(writing: Writing) -> int:
+            if delivery is not None:
+                row = {"webhook_id": delivery, "received_at": now}
+                if not await DELIVERED.run(writing.connection, row):
+                    return 0
+            return sum([await OCCURRED.run(writing.connection, row) for row in rows])
+
         with store_errors("storing an event"):
-            async with self._engine.begin() as connection:
-                if delivery is not None:
-                    row = {"webhook_id": delivery, "received_at": now}
-                    if not await self._insert_once(connection, DeliveryRow, row):
-                        return 0
-                for failure in failures:
-                    row = {
-                        "airflow": failure.airflow,
-                        **failure.task.model_dump(),
-                        "try_number": failure.try_number,
-                        "kind": failure.kind.value,
-                        "door": door.value,
-                        "received_at": now,
-                        "check_at": now,
-                        "checks": 0,
-                        "status": "new",
-                        "reason": "",
-                        "error": error.replace("\0", "")[:2000],
-                    }
-                    new += await self._insert_once(connection, OccurrenceRow, row)
-        return new
+            return await self.writer.run(write)
 
     async def _insert_once(
         self, connection: AsyncConnection, table: type[SQLModel], values: dict[str, Any]
@@ -146,8 +149,13 @@ class IncidentStore(StoreReads):
                     update(OccurrenceRow).where(col(OccurrenceRow.id) == occurrence_id).values(**values)
                 )
 
-    async def open_incident(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> tuple[int, bool]:
-        """The incident this occurrence belongs to, and whether it is new. An open one is woken."""
+    async def open_incident(
+        self, occurrence: Occurrence, snapshot: TaskSnapshot, *, data: JsonValue = None
+    ) -> tuple[int, bool]:
+        """The incident this occurrence belongs to, and whether it is new. An open one is woken.
+
+        With `data` the agent log says in the same transaction that it was opened or joined.
+        """
         now = self._clock()
         key = await self._key_of_open(occurrence) or open_key(occurrence)
         row = {
@@ -169,26 +177,36 @@ class IncidentStore(StoreReads):
             "wake_at": now,
             "failed_at": snapshot.end,
         }
+
+        async def write(writing: Writing) -> tuple[int, bool]:
+            connection = writing.connection
+            created = bool(await OPENED.run(connection, row))
+            ((incident_id,),) = await OF_KEY.fetch(connection, {"b_key": key})
+            if not created:
+                await self._rouse(connection, incident_id, occurrence, now)
+            belongs = {"status": "incident", "incident_id": incident_id, "b_id": occurrence.id}
+            await BELONGS.run(connection, belongs)
+            if data is not None:
+                event: dict[str, Any] = {
+                    "name": "opened" if created else "joined",
+                    "node": "intake",
+                    "data": data,
+                }
+                await LINES.run(connection, self.event_row(incident_id, event, now))
+            return incident_id, created
+
         with store_errors("opening an incident"):
-            async with self._engine.begin() as connection:
-                created = bool(await self._insert_once(connection, IncidentRow, row))
-                found = await connection.execute(
-                    select(col(IncidentRow.id)).where(col(IncidentRow.open_key) == key)
-                )
-                incident_id: int = found.scalar_one()  # type: ignore[assignment]
-                if not created:
-                    mine = update(IncidentRow).where(col(IncidentRow.id) == incident_id)
-                    awake = col(IncidentRow.status) != Status.ESCALATED.value
-                    await connection.execute(mine.where(awake).values(wake_at=now))
-                    # Somebody ran it again and it failed again: that is news, even with a person.
-                    again = col(IncidentRow.try_number) < occurrence.try_number
-                    await connection.execute(self._reopening(incident_id, now).where(again))
-                await connection.execute(
-                    update(OccurrenceRow)
-                    .where(col(OccurrenceRow.id) == occurrence.id)
-                    .values(status="incident", incident_id=incident_id)
-                )
-        return incident_id, created
+            return await self.writer.run(write)
+
+    async def _rouse(
+        self, connection: AsyncConnection, incident_id: int, occurrence: Occurrence, now: datetime
+    ) -> None:
+        mine = update(IncidentRow).where(col(IncidentRow.id) == incident_id)
+        awake = col(IncidentRow.status) != Status.ESCALATED.value
+        await connection.execute(mine.where(awake).values(wake_at=now))
+        # Somebody ran it again and it failed again: that is news, even with a person.
+        again = col(IncidentRow.try_number) < occurrence.try_number
+        await connection.execute(self._reopening(incident_id, now).where(again))
 
     async def _key_of_open(self, occurrence: Occurrence) -> str | None:
         """A map index that the poll found without its error joins what its siblings opened."""
@@ -210,103 +228,6 @@ class IncidentStore(StoreReads):
         rows = await self._rows(query)
         return rows[0].open_key if rows else None
 
-    # --- driving ---
-
-    async def claim_due(self, *, owner: str, limit: int) -> list[Lease]:
-        """Take the lease of incidents whose time has come. Each claim raises the incident's epoch."""
-        now = self._clock()
-        free = or_(col(IncidentRow.lease_until).is_(None), col(IncidentRow.lease_until) < now)
-        due = and_(
-            col(IncidentRow.status).not_in([status.value for status in ENDED]),
-            col(IncidentRow.wake_at) <= now,
-            free,
-        )
-        query = select(col(IncidentRow.id), col(IncidentRow.epoch)).where(due)
-        leases = []
-        with store_errors("claiming incidents"):
-            async with self._engine.connect() as connection:
-                seen = (await connection.execute(query.order_by(col(IncidentRow.wake_at)).limit(limit))).all()
-            for incident_id, epoch in seen:
-                claim = (
-                    update(IncidentRow)
-                    .where(col(IncidentRow.id) == incident_id, col(IncidentRow.epoch) == epoch, free)
-                    .values(epoch=epoch + 1, lease_owner=owner, lease_until=now + LEASE)
-                )
-                if await self._write(claim):
-                    leases.append(Lease(incident_id=incident_id, epoch=epoch + 1, owner=owner, since=now))
-        return leases
-
-    async def free_leases(self, *, dead: Callable[[str], bool]) -> int:
-        """Give up the leases whose owner is known to be gone, so that nobody waits for them to run out."""
-        held = select(col(IncidentRow.lease_owner)).where(col(IncidentRow.lease_owner).is_not(None))
-        with store_errors("reading leases"):
-            async with self._engine.connect() as connection:
-                owners = [str(owner) for owner in (await connection.execute(held.distinct())).scalars()]
-        gone = [owner for owner in owners if dead(owner)]
-        if not gone:
-            return 0
-        freed = update(IncidentRow).where(col(IncidentRow.lease_owner).in_(gone))
-        return await self._write(freed.values(lease_owner=None, lease_until=None))
-
-    async def renew(self, lease: Lease) -> None:
-        """Keep the lease; raises `LeaseLost` when somebody took it over."""
-        await self.record(lease, lease_until=self._clock() + LEASE)
-
-    async def record(
-        self,
-        lease: Lease,
-        *,
-        events: Sequence[dict[str, Any]] = (),
-        notices: Sequence[Notice] = (),
-        **values: object,
-    ) -> None:
-        """Change the leased incident, its agent log and audit trail, and post notices, in one transaction."""
-        now = self._clock()
-        change = (
-            update(IncidentRow)
-            .where(col(IncidentRow.id) == lease.incident_id, col(IncidentRow.epoch) == lease.epoch)
-            .values(updated_at=now, **values)
-        )
-        with store_errors("recording a step"):
-            async with self._engine.begin() as connection:
-                result = await connection.execute(change)
-                if result.rowcount != 1:
-                    raise LeaseLost(f"incident {lease.incident_id} is driven by another worker")
-                for event in events:
-                    await connection.execute(self._event_insert(lease.incident_id, event, now))
-                await self._tell_and_audit(connection, notices, audited(lease.incident_id, events))
-
-    async def _tell_and_audit(
-        self, connection: AsyncConnection, notices: Sequence[Notice], entries: Sequence[AuditEntry]
-    ) -> None:
-        """The last statements of a transaction: the audit trail's head is locked until it commits."""
-        for notice in notices:
-            if self._post is not None:
-                await self._post.post(connection, notice)
-        for entry in entries:
-            if self._audit is not None:
-                await self._audit.append(connection, entry)
-
-    @staticmethod
-    def _event_insert(incident_id: int | None, event: dict[str, Any], now: datetime) -> Insert:
-        return insert(EventRow).values(
-            **{"incident_id": incident_id, "at": now, "node": "", "level": "info", "data": None, **event}
-        )
-
-    async def settle(
-        self,
-        lease: Lease,
-        *,
-        wake_at: datetime | None,
-        events: Sequence[dict[str, Any]] = (),
-        notices: Sequence[Notice] = (),
-        **values: object,
-    ) -> None:
-        """Give the lease back and sleep until `wake_at`, or not at all when somebody rang meanwhile."""
-        rung = case((col(IncidentRow.wake_at) > lease.since, col(IncidentRow.wake_at)), else_=wake_at)
-        given_back: dict[str, Any] = {"lease_owner": None, "lease_until": None, "wake_at": rung, **values}
-        await self.record(lease, events=events, notices=notices, **given_back)
-
     async def withdraw(self, incident_id: int, *, version: int, reason: str) -> None:
         """The world moved under a question or a timer: the plan is looked at afresh, the question is gone."""
         answer = Answer(kind=AnswerKind.STALE, by="airmedic", message=reason)
@@ -325,8 +246,10 @@ class IncidentStore(StoreReads):
         with store_errors("writing the agent log"):
             async with self._engine.begin() as connection:
                 line = {"name": name, **event}
-                await connection.execute(self._event_insert(incident_id, line, self._clock()))
-                await self._tell_and_audit(connection, (), audited(incident_id, [line]))
+                await connection.execute(
+                    insert(EventRow).values(**self.event_row(incident_id, line, self._clock()))
+                )
+                await self._audit_last(connection, audited(incident_id, [line]))
 
     async def wake(self, runs: Collection[tuple[str, str]]) -> int:
         """Make the incidents of these (dag, run) pairs due now, but for those that wait for a person."""
@@ -374,7 +297,7 @@ class IncidentStore(StoreReads):
                         raise DecisionConflict(await self._why_not(incident_id, version))
                     session.add(given)
                     await session.flush()
-                    await self._tell_and_audit(await session.connection(), (), [_answered(given)])
+                    await self._audit_last(await session.connection(), [_answered(given)])
         except IntegrityError as exc:
             raise DecisionConflict(f"incident {incident_id} was answered already") from exc
         return await self.incident(incident_id)
@@ -437,16 +360,9 @@ class IncidentStore(StoreReads):
 
     async def put_log(self, text: str) -> str:
         """Store a redacted log once; its digest comes back."""
-        body = text.encode("utf-8", "replace")
-        name = hashlib.sha256(body).hexdigest()
-        row = {
-            "digest": name,
-            "body": zlib.compress(body, 6),
-            "size": len(body),
-            "stored_at": self._clock(),
-        }
+        row = log_row(text, self._clock())
         await self._write(insert_once(self._engine, LogRow, row))
-        return name
+        return str(row["digest"])
 
     async def remember(self, key: str, value: JsonValue, *, entry: AuditEntry | None = None) -> None:
         """Remember a value under this key; with `entry`, the audit trail says so in the same transaction."""
@@ -459,12 +375,17 @@ class IncidentStore(StoreReads):
             entry=entry,
         )
 
+    async def _audit_last(self, connection: AsyncConnection, entries: Sequence[AuditEntry]) -> None:
+        """The last statements of a transaction: the audit trail's head is locked until it commits."""
+        if entries and self._audit is not None:
+            await self._audit.append_all(connection, entries)
+
     async def _write(self, statement: Any, *, entry: AuditEntry | None = None) -> int:
         with store_errors("writing"):
             async with self._engine.begin() as connection:
                 done = max((await connection.execute(statement)).rowcount, 0)
                 if done and entry is not None:
-                    await self._tell_and_audit(connection, (), [entry])
+                    await self._audit_last(connection, [entry])
                 return done
 
 

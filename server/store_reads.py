@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Text, cast, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy import ColumnElement, Executable, Integer, Text, bindparam, cast, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Outcome, Status, TaskRef
+from graph.domain import Diagnosis, Outcome, Status, TaskRef
 from graph.errors import IncidentNotFound
 from server.database import store_errors
 from server.feedback import FeedbackStore, counting
 from server.figures import Figures
 from server.listing import Listing
+from server.prepared import Prepared
 from server.record import AgentEvent, IncidentDetail, IncidentRecord, LogQuery
-from server.rows import answer_of, event_of, incident_of, ledger_of, occurrence_of, task_of
+from server.rows import answer_of, event_of, incident_of, ledger_of, occurrence_of
+from server.sqlite_connection import in_place
 from server.tables import (
     ActionRow,
     DecisionRow,
@@ -37,6 +40,38 @@ FAILED = (Outcome.ESCALATED, Outcome.NOT_HEALED)
 WALKED = 5000  # lines of the agent log that one page of a text search looks at
 
 
+class _Ended(NamedTuple):
+    """What memory asks of an incident that ended."""
+
+    id: int
+    outcome: str
+    attempt: int
+    diagnosis: JsonValue
+
+
+def _members(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    row = OccurrenceRow
+    query = select(col(row.dag_id), col(row.run_id), col(row.task_id), col(row.map_index))
+    return query.where(col(row.incident_id) == bindparam("b_id"))
+
+
+def _setting(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    return select(col(SettingRow.value)).where(col(SettingRow.key) == bindparam("b_key"))
+
+
+def _remembered(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    row = IncidentRow
+    return (
+        select(col(row.id), col(row.outcome), col(row.attempt), col(row.diagnosis))
+        .where(col(row.signature) == bindparam("b_signature"), col(row.outcome).is_not(None))
+        .order_by(col(row.id).desc())
+        .limit(bindparam("b_limit", type_=Integer()))
+    )
+
+
+MEMBERS, SETTING, REMEMBERED = Prepared(_members), Prepared(_setting), Prepared(_remembered)
+
+
 class StoreReads:
     """The reading half of the store."""
 
@@ -49,7 +84,7 @@ class StoreReads:
 
     async def incident(self, incident_id: int) -> IncidentRecord:
         """One incident. Raises `IncidentNotFound`."""
-        rows = await self._rows(select(IncidentRow).where(col(IncidentRow.id) == incident_id))
+        rows = await self._rows(select(IncidentRow).where(col(IncidentRow.id) == incident_id), short=True)
         if not rows:
             raise IncidentNotFound(f"no incident {incident_id}")
         return incident_of(rows[0])
@@ -75,16 +110,11 @@ class StoreReads:
 
     async def recall(self, signature: str, *, limit: int = 20) -> Remembered | None:
         """What was true of this signature, how often what was done about it helped, and what people said."""
-        query = (
-            select(IncidentRow)
-            .where(col(IncidentRow.signature) == signature, col(IncidentRow.outcome).is_not(None))
-            .order_by(col(IncidentRow.id).desc())
-            .limit(limit)
-        )
-        records = [incident_of(row) for row in await self._rows(query)]
+        rows = await self._few(REMEMBERED, b_signature=signature, b_limit=limit)
+        records = [_Ended(*row) for row in rows]
         said = counting(await self.feedback.of(*(one.id for one in records))) if records else []
         about = [one for one in said if one.cause_right is not None]
-        healed = [one for one in records if one.outcome is Outcome.HEALED and one.attempt > 0]
+        healed = [one for one in records if one.outcome == Outcome.HEALED and one.attempt > 0]
         newest = next((one for one in (*healed, *records) if one.diagnosis is not None), None)
         if newest is None or newest.diagnosis is None or not (healed or about):
             return None
@@ -92,7 +122,7 @@ class StoreReads:
         last = about[-1] if about else None
         return Remembered(
             incident_id=newest.id,
-            diagnosis=newest.diagnosis,
+            diagnosis=Diagnosis.model_validate(newest.diagnosis),
             healed=len(healed),
             failed=len(failed),
             last_failed=bool(failed) and (not healed or failed[0].id > healed[0].id),
@@ -209,8 +239,10 @@ class StoreReads:
 
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
         """The task instances whose failures an incident holds, by map index."""
-        query = select(OccurrenceRow).where(col(OccurrenceRow.incident_id) == incident_id)
-        found = {task_of(row) for row in await self._rows(query)}
+        found = {
+            TaskRef(dag_id=dag, run_id=run, task_id=task, map_index=index)
+            for dag, run, task, index in await self._few(MEMBERS, b_id=incident_id)
+        }
         return tuple(sorted(found, key=lambda task: task.map_index))
 
     async def get_log(self, name: str) -> str | None:
@@ -220,13 +252,23 @@ class StoreReads:
 
     async def setting(self, key: str) -> JsonValue:
         """What was remembered under this key; None when nothing was."""
-        rows = await self._rows(select(SettingRow).where(col(SettingRow.key) == key))
-        return rows[0].value if rows else None
+        rows = await self._few(SETTING, b_key=key)
+        value: JsonValue = rows[0][0] if rows else None
+        return value
 
-    async def _rows(self, query: Any) -> list[Any]:
-        with store_errors("reading"):
-            async with AsyncSession(self._engine) as session:
-                return list((await session.execute(query)).scalars().all())
+    async def _few(self, query: Prepared, **values: object) -> list[tuple[Any, ...]]:
+        """A few rows by an index, of a question that is asked often."""
+        with store_errors("reading"), in_place():
+            async with self._engine.connect() as connection:
+                return await query.fetch(connection, values)
+
+    async def _rows(self, query: Any, *, short: bool = False) -> list[Any]:
+        """The rows, or the values when the query names one column. `short`: a few rows by an index."""
+        with store_errors("reading"), in_place() if short else nullcontext():
+            async with self._engine.connect() as connection:
+                found = await connection.execute(query)
+                rows = found.all()
+        return [row[0] for row in rows] if len(found.keys()) == 1 else list(rows)
 
 
 def _of_log(query: LogQuery) -> list[ColumnElement[bool]]:

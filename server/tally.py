@@ -162,7 +162,8 @@ class Tally:
         query = select(func.min(col(EventRow.id))).where(
             number.in_(wanted), col(EventRow.name) == "checked", outcome.in_(helped)
         )
-        return {int(one) for one in (await connection.execute(query.group_by(number))).scalars()}
+        found = (await connection.execute(query.group_by(number))).scalars()
+        return {one for one in found if one is not None}
 
     def _count(self, counts: Counts, row: Any, data: dict[str, Any], recoveries: set[int]) -> None:
         match row.name:

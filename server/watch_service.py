@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -36,6 +36,7 @@ async def open_watch(
     clock: Callable[[], datetime],
     background: bool,
     beats: Heartbeats | None = None,
+    on_duty: Callable[[str], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[Watch]:
     """The watch; with `background` it looks around until the block is left."""
     watch = _watch(settings, engine, store, airflow, runner, post=post, clock=clock)
@@ -44,7 +45,8 @@ async def open_watch(
         yield watch
         return
     every = settings.watch_interval.total_seconds()
-    job = asyncio.create_task(forever("watch", watch.scan, every=every, beats=beats), name="watch")
+    watching = forever("watch", watch.scan, every=every, beats=beats, on_duty=on_duty)
+    job = asyncio.create_task(watching, name="watch")
     try:
         yield watch
     finally:

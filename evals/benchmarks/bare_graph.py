@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypedDict
 from uuid import uuid4
 
@@ -81,7 +80,5 @@ async def measure_bare(database_url: str | None, count: int, *, waits: bool) -> 
     """Runs a second with the stock saver on this database, or with none."""
     if database_url is None:
         return await rate(bare_graph(None, waits=False), count, waits=False)
-    if database_url.startswith("sqlite:///"):
-        Path(database_url.removeprefix("sqlite:///")).unlink(missing_ok=True)
     async with stock_saver(database_url) as saver:
         return await rate(bare_graph(saver, waits=waits), count, waits=waits)

@@ -7,10 +7,12 @@ graphs do nothing in their nodes.
 
 from __future__ import annotations
 
-import asyncio
+import sqlite3
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -21,7 +23,7 @@ from evals.benchmarks.bare_graph import measure_bare
 from evals.benchmarks.herd import heal_all, open_herd
 from evals.benchmarks.report import Report, Row, finish
 from graph.domain import Outcome
-from server.store import IncidentStore
+from server.loop import run as run_loop
 
 ROUNDS = 3
 
@@ -59,32 +61,30 @@ async def measure(folder: Path, count: int, postgres: str | None) -> Report:
     async with open_herd(url, folder) as (service, herd, clock):
         await heal_all(service, clock, [await herd.add(f"warm_{n}", n) for n in range(10)])
         before = len(herd.worlds)
+        empty = 0 if postgres else size_of(folder / "ours.db")
         for turn in range(ROUNDS):
             stock = postgres or f"sqlite:///{folder / f'stock_{turn}.db'}"
             waits = postgres or f"sqlite:///{folder / f'waits_{turn}.db'}"
-            await rates["none"].round(count, lambda: measure_bare(None, count, waits=False))
-            await rates["stock"].round(count, lambda at=stock: measure_bare(at, count, waits=False))
+            await rates["none"].round(count, partial(measure_bare, None, count, waits=False))
+            await rates["stock"].round(count, partial(measure_bare, stock, count, waits=False))
             await rates["stock, suspended twice"].round(
-                count, lambda at=waits: measure_bare(at, count, waits=True)
+                count, partial(measure_bare, waits, count, waits=True)
             )
             tasks = [await herd.add(f"dag_{turn}_{n}", n) for n in range(count)]
-            await rates["ours"].round(count, lambda these=tasks: heal_all(service, clock, these))
+            await rates["ours"].round(count, partial(heal_all, service, clock, tasks))
         healed = (await service.store.outcomes()).get(Outcome.HEALED, 0)
         assert healed == herd.writes == before + ROUNDS * count, (healed, herd.writes)
-        stored = await bytes_of_closed(service.store, folder / "ours.db") if not postgres else None
+        stored = None
+        if not postgres:
+            stored = (size_of(folder / "ours.db") - empty) / (ROUNDS * count)
     return _report(kind, rates, stored)
 
 
-async def bytes_of_closed(store: IncidentStore, file: Path) -> float:
-    """What one closed incident takes on the disk, its log once included."""
-    incidents = sum((await store.status_counts()).values())
-    wal = file.with_name(file.name + "-wal")
-    import sqlite3
-
-    with sqlite3.connect(file) as raw:
+def size_of(file: Path) -> int:
+    """Bytes of a SQLite database, its log written back."""
+    with closing(sqlite3.connect(file)) as raw:
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert not wal.exists() or wal.stat().st_size == 0
-    return file.stat().st_size / incidents
+    return file.stat().st_size
 
 
 def _report(kind: str, rates: dict[str, Rate], stored: float | None) -> Report:
@@ -132,7 +132,7 @@ def main(
 ) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="airmedic-heal-") as folder:
-        found = asyncio.run(measure(Path(folder), count, postgres or None))
+        found = run_loop(measure(Path(folder), count, postgres or None))
     finish(found, report, typer.echo)
 
 

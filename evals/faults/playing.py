@@ -89,7 +89,8 @@ async def _with_airmedic(ground: Ground, row: FaultRow, order: Order, *, tell: T
         ours = [one for one in await store.incidents() if not is_left_over(one, since, dags)]
         details = [await store.detail(one.id) for one in ours]
         exhibits = await exhibits_of(stage, played)
-    audited = await ground.world.airflow.writes_of(MEDIC, since=since)
+    # Airflow tells the time by the same clock; a second more would take in the row before.
+    audited = await ground.world.airflow.writes_of(MEDIC, since=since + SETTLE)
     return result_of(
         played,
         repetition=order.repetition,

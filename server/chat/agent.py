@@ -10,10 +10,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
 
-from graph.errors import ModelUnavailable
+from graph.errors import AirmedicError, ModelUnavailable
 from server.chat import commands, model_tools
 from server.chat.desk import Desk
-from server.chat.say import Said, clean, line
+from server.chat.resolve import incident_in, numbered
+from server.chat.say import Said, Unclear, clean, line
+from server.chat.words import Verb, incident_number, read
 from server.record import IncidentRecord
 from server.schemas import plan_out
 from tools.llm_endpoint import ModelDeclined
@@ -29,6 +31,9 @@ TURN_LENGTH = 12_000  # characters of an answer
 FOLDED = 3000  # characters of a tool's result that are shown and kept
 MOST_SHOWN = 50  # questions a thread remembers to have shown
 PIECE = 24  # characters that are held back, so that a secret is not torn in two
+
+
+ABOUT_ONE = frozenset({Verb.SHOW, Verb.WHY, Verb.LOG, Verb.TIMELINE, Verb.PLAN})
 
 
 class Thread(TypedDict, total=False):
@@ -57,6 +62,7 @@ class Conversation:
     asks: list[dict[str, Any]] = field(default_factory=list)
     focus: int | None = None
     requested: bool = False
+    failed: str = ""  #: why the model's part ended
     use: ModelUse | None = None
 
     def tell(self, text: str) -> None:
@@ -179,7 +185,12 @@ async def ask_model(state: Thread, runtime: Runtime[Conversation]) -> Thread:
 def _broken(reply: AIMessage) -> list[Any]:
     """Calls whose arguments are no JSON: they are answered like others, with what is wrong."""
     return [
-        {"name": one["name"] or "?", "args": {"broken": True}, "id": one["id"] or "broken", "type": "tool_call"}
+        {
+            "name": one["name"] or "?",
+            "args": {"broken": True},
+            "id": one["id"] or "broken",
+            "type": "tool_call",
+        }
         for one in reply.invalid_tool_calls
     ]
 
@@ -245,8 +256,11 @@ async def command(state: Thread, runtime: Runtime[Conversation]) -> Thread:
     """Commands and the grammar, when no model takes part or its part has ended."""
     context = runtime.context
     if failed := state.get("failed"):
+        context.failed = failed
         begun = "\n" if context.text else ""
-        context.tell(f"{begun}The language model gave no answer ({line(failed)}); this is the command mode.\n")
+        context.tell(
+            f"{begun}The language model gave no answer ({line(failed)}); this is the command mode.\n"
+        )
     context.mode = "command"
     said = await commands.answer(context.desk)
     context.focus = said.focus
@@ -271,7 +285,8 @@ async def close(state: Thread, runtime: Runtime[Conversation]) -> Thread:
     turns = [*state.get("turns", []), {"role": "person", "at": at, "text": desk.message}, answer]
     shown = {**state.get("shown", {}), **{str(one["incident"]): one["version"] for one in context.asks}}
     # What a model looked at does not decide what "it" means; what the person's own words named does.
-    focus = context.focus if context.focus is not None else state.get("focus")
+    named = context.focus if context.mode == "command" else await named_by(desk)
+    focus = named if named is not None else state.get("focus")
     return {
         "turns": turns[-KEPT_TURNS:],
         "focus": focus,
@@ -280,6 +295,18 @@ async def close(state: Thread, runtime: Runtime[Conversation]) -> Thread:
         "messages": [],
         "failed": "",
     }
+
+
+async def named_by(desk: Desk) -> int | None:
+    """The incident that the person's own words name."""
+    asked = read(desk.message)
+    try:
+        if asked is not None and asked.verb in ABOUT_ONE:
+            return (await incident_in(desk, asked.rest)).id
+        number = incident_number(desk.message)
+        return None if number is None else (await numbered(desk, number)).id
+    except (Unclear, AirmedicError):
+        return None
 
 
 def build_chat() -> StateGraph[Thread, Conversation, Thread, Thread]:
@@ -302,7 +329,7 @@ def build_chat() -> StateGraph[Thread, Conversation, Thread, Thread]:
     return graph
 
 
-def outcome_of(conversation: Conversation, failed: str) -> Outcome:
+def outcome_of(failed: str) -> Outcome:
     """How asking the model ended, for the books."""
     if not failed:
         return Outcome.ANSWERED

@@ -35,10 +35,12 @@ READS: Mapping[Verb, Read] = MappingProxyType(
         Verb.PLAN: reads.plan,
     }
 )
-EXAMPLES = "what failed last night? · why did load fail? · show me the log lines · is the source back? · retry it"
+EXAMPLES = (
+    "what failed last night? · why did load fail? · show me the log lines · is the source back? · retry it"
+)
 NOT_UNDERSTOOD = (
-    "I did not understand that. No language model takes part here: this is the command mode, which understands"
-    f" commands and simple questions.\nTry: {EXAMPLES}\n/help lists the commands."
+    "I did not understand that. No language model takes part here: this is the command mode, which"
+    f" understands commands and simple questions.\nTry: {EXAMPLES}\n/help lists the commands."
 )
 
 
@@ -94,7 +96,7 @@ def help_text(desk: Desk) -> Said:
     head = (
         "A language model answers plain words; what begins with / is a command and goes past it."
         if model is not None
-        else "No language model is configured: this is the command mode. It understands commands and simple questions."
+        else "No language model is configured: this is the command mode, for commands and simple questions."
     )
     listed = [f"/{verb.value} {args}".rstrip() + f"  {words}" for verb, (args, words) in COMMANDS.items()]
     return Said("\n".join([head, *listed, f"Questions, for example: {EXAMPLES}"]))

@@ -97,9 +97,7 @@ def _edits(text: str, plan: FixPlan | None) -> list[dict[str, JsonValue]]:
         places = [n for n, one in enumerate(actions, 1) if _fits(n, one.name, one.args, found)]
         if len(places) != 1:
             listed = ", ".join(f"{n}.{name}" for n, one in enumerate(actions, 1) for name in one.args)
-            raise Unclear(
-                f"{found.group('name')!r} is not clear; say which action: {listed or '1.' + found.group('name')}"
-            )
+            raise Unclear(f"{found.group('name')!r} is not clear; there are: {listed or 'no arguments'}")
         edited[places[0] - 1][found.group("name")] = _value(found.group("value"))
     if not any(edited):
         raise Unclear("say what to change: /edit N argument=value")

@@ -29,8 +29,8 @@ RESULT_TOKENS = 2500
 DESCRIBED: Mapping[Verb, str] = {
     Verb.STATUS: "how Airmedic, Airflow and the incidents stand now",
     Verb.METRICS: "figures; about: day, week or month",
-    Verb.INCIDENTS: "list incidents; about: open, asking or closed, a dag or task, a time like 'since yesterday'",
-    Verb.FAILED: "what failed in a time; about: 'last night', 'today', 'last 3 hours', with a dag or task if named",
+    Verb.INCIDENTS: "list incidents; about: open, asking or closed, a dag or task, a time",
+    Verb.FAILED: "what failed; about: a time ('last night', 'last 3 hours'), a dag or task",
     Verb.CHANGED: "what happened in a time; about: the time",
     Verb.SHOW: "where an incident stands and what it asks; about: its number, or dag and task",
     Verb.WHY: "cause, evidence and what was ruled out; about: an incident's number, or dag and task",
@@ -39,7 +39,7 @@ DESCRIBED: Mapping[Verb, str] = {
     Verb.HISTORY: "how a task ended in its last runs; about: an incident's number, or dag and task",
     Verb.SOURCE: "a DAG's source; about: the dag and perhaps a range of lines",
     Verb.POOLS: "pools and how full they are",
-    Verb.PROBE: "whether configured dependencies answer; about: a configured host, an incident's number, or nothing",
+    Verb.PROBE: "whether configured dependencies answer; about: a host, an incident's number, or nothing",
     Verb.PLAN: "what Airmedic would do about an incident and what policy says; about: its number",
 }
 ASKING: Mapping[Wish, re.Pattern[str]] = {
@@ -47,7 +47,9 @@ ASKING: Mapping[Wish, re.Pattern[str]] = {
     Wish.PAUSE: re.compile(r"\b(?<!un)(?<!un-)(?:pause|suspend)\b", re.IGNORECASE),
     Wish.UNPAUSE: re.compile(r"\b(?:un-?pause|resume)\b", re.IGNORECASE),
 }
-UNWILLING = re.compile(r"\b(?:not|never|don'?t|without|instead|if|when|unless|should|would|what|why|how)\b", re.IGNORECASE)
+UNWILLING = re.compile(
+    r"\b(?:not|never|don'?t|without|instead|if|when|unless|should|would|what|why|how)\b", re.IGNORECASE
+)
 VERBS = {Wish.RETRY: Verb.RETRY, Wish.PAUSE: Verb.PAUSE, Wish.UNPAUSE: Verb.UNPAUSE}
 
 
@@ -74,10 +76,10 @@ def specs() -> list[dict[str, object]]:
     return [*listed, _spec(ASK_FOR, told, what)]
 
 
-def _spec(name: str, description: str, properties: dict[str, object]) -> dict[str, object]:
+def _spec(name: str, description: str, properties: Mapping[str, object]) -> dict[str, object]:
     parameters = {
         "type": "object",
-        "properties": properties,
+        "properties": dict(properties),
         "required": list(properties),
         "additionalProperties": False,
     }

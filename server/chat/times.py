@@ -19,9 +19,7 @@ NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
 UNITS = {"minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": 86_400, "week": 604_800}
 _COUNT = rf"(?P<count>\d{{1,4}}|half an|{NUMBERS}|an?)"
 
-AGO = re.compile(
-    rf"(?:last|past|within) (?:{_COUNT} )?(?P<unit>minute|min|hour|h|day|week|month)s?\b"
-)
+AGO = re.compile(rf"(?:last|past|within) (?:{_COUNT} )?(?P<unit>minute|min|hour|h|day|week|month)s?\b")
 FOR = re.compile(rf"\bfor (?:the next )?{_COUNT} ?(?P<unit>minute|min|hour|h|day|week)s?\b")
 AT = re.compile(
     r"\b(?:until|till) (?P<day>tomorrow |today |tonight )?(?:at )?"

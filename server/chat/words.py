@@ -226,8 +226,8 @@ PATTERNS: tuple[tuple[re.Pattern[str], Verb], ...] = (
     (_p(POLITE + r"(?:run|try)(?: the)?(?: task)?(?P<rest>(?: \S+){0,6}?) again" + LATER), Verb.RETRY),
     (
         _p(
-            r"(?:yes|yep|yeah|ok|okay|sure|go|go on|go ahead|do it|do that|approved?"
-            r"|approve (?:it|that|this|all|everything|.{0,40})|i approve.{0,40}|confirm(?:ed)?|lgtm|sounds good|make it so|yes.{0,40})"
+            r"(?:yes|yep|yeah|ok|okay|sure|go|go on|go ahead|do it|do that|approved?|confirm(?:ed)?|lgtm"
+            r"|sounds good|make it so|(?:i )?approve .{0,80}|yes.{0,40})"
         ),
         Verb.CONSENT,
     ),

@@ -10,6 +10,7 @@ import server.tables_access
 import server.tables_api
 import server.tables_chat
 import server.tables_people
+import server.tables_retention
 import server.tables_watch
 import server.tables_work  # noqa: F401  the imports fill SQLModel.metadata
 

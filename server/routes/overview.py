@@ -13,12 +13,20 @@ from server.access import PulseDep, ServiceDep, ViewerDep
 from server.intake import WATERMARK
 from server.overview import Overview
 from server.problems import documented
-from server.pulse import AirflowPulse
+from server.pulse import AirflowPulse, Part
 from server.record import LogQuery
 from server.routes.control import read_switches
 from server.routes.incidents import LARGEST, PLAIN, Moment
 from server.schemas import AgentEventOut, LogPage
-from server.schemas_overview import AirflowOut, HealthOut, QueueOut, StatusOut, SummaryOut
+from server.schemas_overview import (
+    AirflowOut,
+    FindingOut,
+    HealthOut,
+    NoticesOut,
+    QueueOut,
+    StatusOut,
+    SummaryOut,
+)
 from server.streams import AT_ONCE, CONTENT, EventStream, LastEventId, followed
 
 router = APIRouter(tags=["overview"])
@@ -65,12 +73,16 @@ async def read_status(service: ServiceDep, pulse: PulseDep, _by: ViewerDep, requ
         pipelines=pipelines,
         success_rate=rate,
         queue=QueueOut.model_validate(await store.figures.queue(service.clock())),
+        findings=[
+            FindingOut.model_validate(one) for one in await service.watch.findings.listed(lasting=True)
+        ],
+        notices=NoticesOut.model_validate(await service.outbox.state()),
     )
 
 
 async def _health(overview: Overview, pulse: PulseDep, airflow: AirflowOut) -> list[HealthOut]:
     parts = {part.name: part for part in await pulse.parts()}
-    found = [HealthOut(name="airflow", state="well" if airflow.ok else "unwell", detail=airflow.detail)]
+    found = [_part("airflow", parts["airflow"])]
     for name, told in (
         ("scheduler", airflow.scheduler),
         ("triggerer", airflow.triggerer),
@@ -79,9 +91,13 @@ async def _health(overview: Overview, pulse: PulseDep, airflow: AirflowOut) -> l
         state = "unknown" if not airflow.ok else "off" if told is None else "well" if told else "unwell"
         found.append(HealthOut.model_validate({"name": name, "state": state}))
     for name, part in (("agent", parts["driver"]), ("database", parts["database"])):
-        state = "well" if part.ok else "unwell"
-        found.append(HealthOut.model_validate({"name": name, "state": state, "detail": part.detail}))
+        found.append(_part(name, part))
     return [*found, await overview.model()]
+
+
+def _part(name: str, part: Part) -> HealthOut:
+    state = "unwell" if not part.ok else "degraded" if part.degraded else "well"
+    return HealthOut.model_validate({"name": name, "state": state, "detail": part.detail})
 
 
 def _airflow(pulse: AirflowPulse) -> AirflowOut:

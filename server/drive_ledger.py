@@ -1,0 +1,190 @@
+"""The ledger of one drive: it writes before anything is sent to Airflow, and the rest with the drive's draft.
+
+What may wait, and why nothing is lost by it: an intent alone promises nothing (nothing was sent), and what
+Airflow answered is read back from Airflow by whoever finds the entry at `sent`. `sent` itself is committed,
+together with the intent and everything that led to it, before the write leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import Update, bindparam, insert, update
+
+from graph.domain import Action, LedgerEntry, Step, TaskRef
+from graph.errors import LeaseLost
+from server.audit_writes import intent_entry, step_entry
+from server.draft import Draft
+from server.group_writer import Writing
+from server.ledger import StoreLedger
+from server.prepared import Prepared
+from server.tables import ActionRow
+from tools.ledger import check_same, check_step, ledger_key
+
+
+@dataclass
+class _Line:
+    """One entry here, and how far the database knows it."""
+
+    entry: LedgerEntry
+    stored: Step | None
+    times: dict[str, datetime] = field(default_factory=dict)
+    moves: list[tuple[LedgerEntry, Step, JsonValue, str]] = field(default_factory=list)
+    writing: tuple[Step, int] | None = None  #: the step and the number of moves that are being committed
+
+    @property
+    def dirty(self) -> bool:
+        return self.stored is None or bool(self.moves)
+
+
+def _moving(_dialect: str, names: tuple[str, ...]) -> Update:
+    table = ActionRow.__table__  # type: ignore[attr-defined]
+    values = {name: bindparam(name, type_=table.c[name].type) for name in names if name in table.c}
+    return (
+        update(table)
+        .where(
+            table.c.incident_id == bindparam("b_incident"),
+            table.c.attempt == bindparam("b_attempt"),
+            table.c.position == bindparam("b_position"),
+            table.c.step == bindparam("b_step"),
+        )
+        .values(values)
+    )
+
+
+ENTRIES = Prepared(lambda _dialect, _names: insert(ActionRow))
+MOVE = Prepared(_moving)
+
+
+class DriveLedger:
+    """`tools.ledger.ActionLedger` whose steps are committed with the drive's draft."""
+
+    def __init__(
+        self,
+        stored: StoreLedger,
+        draft: Draft,
+        task: TaskRef,
+        *,
+        clock: Callable[[], datetime],
+        quiet: frozenset[str],
+    ) -> None:
+        """`quiet`: actions that send nothing, so that nothing must be on the record before them."""
+        self._stored = stored
+        self._draft = draft
+        self._task = task
+        self._clock = clock
+        self._quiet = quiet
+        self._lines: dict[tuple[int, int], _Line] = {}
+        self._read: set[int | None] = set()
+        draft.parts.append(self)
+
+    async def entries(self, *, attempt: int | None = None) -> tuple[LedgerEntry, ...]:
+        if not self._read & {attempt, None}:
+            for entry in await self._stored.entries(attempt=attempt):
+                self._lines.setdefault((entry.attempt, entry.position), _Line(entry, entry.step))
+            self._read.add(attempt)
+        return tuple(
+            line.entry for key, line in sorted(self._lines.items()) if attempt is None or key[0] == attempt
+        )
+
+    async def intend(self, attempt: int, position: int, action: Action, before: JsonValue) -> LedgerEntry:
+        await self.entries(attempt=attempt)
+        if (known := self._lines.get((attempt, position))) is not None:
+            check_same(known.entry, action)
+            return known.entry
+        now, number = self._clock(), self._draft.lease.incident_id
+        entry = LedgerEntry(
+            incident_id=number,
+            attempt=attempt,
+            position=position,
+            action=action,
+            step=Step.INTENT,
+            key=ledger_key(number, attempt, position),
+            before=before,
+            at=now,
+        )
+        self._lines[attempt, position] = _Line(entry, None, {"intended_at": now})
+        self._draft.touch()
+        return entry
+
+    async def advance(
+        self, entry: LedgerEntry, step: Step, *, after: JsonValue = None, error: str = ""
+    ) -> LedgerEntry:
+        check_step(entry, step)
+        line = self._lines[entry.attempt, entry.position]
+        if line.entry.step is not entry.step:
+            raise LeaseLost(f"ledger {entry.key} was moved on by another worker")
+        now = self._clock()
+        line.times["sent_at" if step is Step.SENT else "ended_at"] = now
+        line.moves.append((entry, step, after, error))
+        changed = {"step": step, "after": after, "error": error, "at": now}
+        line.entry = entry.model_copy(update=changed | ({"sent_at": now} if step is Step.SENT else {}))
+        if step is Step.SENT and entry.action.name not in self._quiet:
+            await self._draft.flush()
+        else:
+            self._draft.touch()
+        return line.entry
+
+    async def write(self, writing: Writing) -> None:
+        """See `server.draft.Part`. The draft has locked the incident under our epoch."""
+        lines = [line for _, line in sorted(self._lines.items()) if line.dirty]
+        if fresh := [self._row(line) for line in lines if line.stored is None]:
+            await ENTRIES.run_many(writing.connection, fresh)
+        for line in lines:
+            entry = line.entry
+            line.writing = (entry.step, len(line.moves))
+            if line.stored is None:
+                writing.entries.append(
+                    await intent_entry(
+                        writing.connection,
+                        entry.incident_id,
+                        key=entry.key,
+                        action=entry.action,
+                        before=entry.before,
+                    )
+                )
+            else:
+                await self._move(writing, line, line.stored)
+            writing.entries += [
+                step_entry(old, step, after=after, error=error) for old, step, after, error in line.moves
+            ]
+
+    def written(self) -> None:
+        """See `server.draft.Part`."""
+        for line in self._lines.values():
+            if line.writing is not None:
+                line.stored, done = line.writing
+                line.moves = line.moves[done:]
+                line.writing = None
+
+    async def _move(self, writing: Writing, line: _Line, known: Step) -> None:
+        entry = line.entry
+        place = {"b_incident": entry.incident_id, "b_attempt": entry.attempt, "b_position": entry.position}
+        if await MOVE.run(writing.connection, self._changing(line) | place | {"b_step": known.value}) != 1:
+            raise LeaseLost(f"ledger {entry.key} was moved on by another worker")
+
+    def _changing(self, line: _Line) -> dict[str, Any]:
+        entry, epoch = line.entry, self._draft.lease.epoch
+        words = {"step": entry.step.value, "after": entry.after, "error": entry.error, "epoch": epoch}
+        return words | line.times
+
+    def _row(self, line: _Line) -> dict[str, Any]:
+        entry = line.entry
+        return {
+            "incident_id": entry.incident_id,
+            "attempt": entry.attempt,
+            "position": entry.position,
+            "key": entry.key,
+            "name": entry.action.name,
+            "dag_id": self._task.dag_id,
+            "task_id": self._task.task_id,
+            "target": entry.action.target,
+            "args": entry.action.args,
+            "before": entry.before,
+            **dict.fromkeys(("sent_at", "ended_at")),
+            **self._changing(line),
+        }

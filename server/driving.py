@@ -1,0 +1,267 @@
+"""The store's half that drives incidents: leases, what a drive records, and where its graph goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import JsonValue
+from sqlalchemy import (
+    Delete,
+    Insert,
+    Result,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import SQLModel, col
+
+from graph.errors import LeaseLost
+from server.audit import AuditTrail, audited
+from server.database import store_errors
+from server.group_writer import GroupWriter, Writing
+from server.notifier import Notice, NoticePost
+from server.prepared import Prepared
+from server.record import IncidentRecord, Lease
+from server.rows import incident_of
+from server.sqlite_connection import in_place
+from server.store_reads import ENDED, StoreReads
+from server.tables import EventRow, IncidentRow, LogRow
+from server.tables_work import CheckpointRow
+
+LEASE = timedelta(seconds=30)
+
+
+@dataclass
+class Found:
+    """What a drive has found and the database does not know yet."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)  #: columns of the incident
+    logs: list[dict[str, Any]] = field(default_factory=list)
+    notices: Sequence[Notice] = ()
+    checkpoint: bytes | None = None  #: None leaves the stored one as it is
+    closed: bool = False  #: nothing goes on from here: the checkpoint goes
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A leased incident as it was when it was taken up."""
+
+    record: IncidentRecord
+    checkpoint: bytes | None
+
+
+def insert_once_in(dialect: str, table: type[SQLModel]) -> Insert:
+    """INSERT that does nothing when the row is there already; the values come with each execution."""
+    row: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    insertion: Insert = row.on_conflict_do_nothing()
+    return insertion
+
+
+def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
+    """INSERT that does nothing when the row is there already, in the engine's dialect."""
+    if engine.dialect.name == "sqlite":
+        insertion: Insert = sqlite.insert(table).values(**values).on_conflict_do_nothing()
+    else:
+        insertion = postgresql.insert(table).values(**values).on_conflict_do_nothing()
+    # Without it SQLAlchemy does not say how many rows an INSERT added.
+    return insertion.execution_options(preserve_rowcount=True)
+
+
+def _changing(_dialect: str, names: tuple[str, ...]) -> Update:
+    """The leased incident's columns; with `b_since` a ring after that moment is louder than `wake_at`."""
+    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    columns: dict[str, Any] = {
+        name: bindparam(name, type_=table.c[name].type) for name in names if name in table.c
+    }
+    if "b_since" in names:
+        rung = table.c.wake_at > bindparam("b_since", type_=table.c.wake_at.type)
+        columns["wake_at"] = case((rung, table.c.wake_at), else_=columns["wake_at"])
+    ours = and_(table.c.id == bindparam("b_id"), table.c.epoch == bindparam("b_epoch"))
+    return update(table).where(ours).values(columns)
+
+
+def _carrying_on(dialect: str, _names: tuple[str, ...]) -> Insert:
+    row: Any = (sqlite if dialect == "sqlite" else postgresql).insert(CheckpointRow)
+    carrying: Insert = row.on_conflict_do_update(
+        index_elements=["incident_id"], set_={"body": row.excluded.body}
+    )
+    return carrying
+
+
+def _forgetting(_dialect: str, _names: tuple[str, ...]) -> Delete:
+    return delete(CheckpointRow).where(col(CheckpointRow.incident_id) == bindparam("b_id"))
+
+
+CHANGE = Prepared(_changing)
+LINES = Prepared(lambda _dialect, _names: insert(EventRow))
+KEEP_LOG = Prepared(lambda dialect, _names: insert_once_in(dialect, LogRow))
+CARRY_ON = Prepared(_carrying_on)
+FORGET = Prepared(_forgetting)
+
+
+class StoreDriving(StoreReads):
+    """Leases, and all that is written under them."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        clock: Callable[[], datetime],
+        audit: AuditTrail | None = None,
+        post: NoticePost | None = None,
+        lease: timedelta = LEASE,
+    ) -> None:
+        super().__init__(engine, clock=clock)
+        self._audit = audit
+        self._post = post
+        self._lease = lease
+        self.writer = GroupWriter(engine, audit=audit)
+
+    async def claim_due(self, *, owner: str, limit: int) -> list[Lease]:
+        """Take the lease of incidents whose time has come. Each claim raises the incident's epoch."""
+        now = self._clock()
+        free = or_(col(IncidentRow.lease_until).is_(None), col(IncidentRow.lease_until) < now)
+        due = and_(
+            col(IncidentRow.status).not_in([status.value for status in ENDED]),
+            col(IncidentRow.wake_at) <= now,
+            free,
+        )
+        oldest = select(col(IncidentRow.id)).where(due).order_by(col(IncidentRow.wake_at)).limit(limit)
+        with store_errors("claiming incidents"):
+            with in_place():
+                async with self._engine.connect() as connection:
+                    if (await connection.execute(oldest.limit(1))).first() is None:
+                        return []
+
+            async def claim(writing: Writing) -> list[tuple[int, int]]:
+                # Rows that another process claims at this moment are passed over, not waited for.
+                chosen = oldest.with_for_update(skip_locked=True).scalar_subquery()
+                taking = (
+                    update(IncidentRow)
+                    .where(col(IncidentRow.id).in_(chosen), free)
+                    .values(
+                        epoch=col(IncidentRow.epoch) + 1, lease_owner=owner, lease_until=now + self._lease
+                    )
+                    .returning(col(IncidentRow.id), col(IncidentRow.epoch))
+                    .execution_options(synchronize_session=False)
+                )
+                found: Result[int, int] = await writing.connection.execute(taking)
+                return [(row[0], row[1]) for row in found]
+
+            taken = await self.writer.run(claim)
+        return [Lease(incident_id=one, epoch=epoch, owner=owner, since=now) for one, epoch in taken]
+
+    async def taken(self, leases: Sequence[Lease]) -> dict[int, Taken]:
+        """The leased incidents, by id, and where their graphs go on."""
+        table = IncidentRow.__table__  # type: ignore[attr-defined]
+        query = (
+            select(table, col(CheckpointRow.body))
+            .outerjoin(CheckpointRow, col(CheckpointRow.incident_id) == table.c.id)
+            .where(table.c.id.in_([lease.incident_id for lease in leases]))
+        )
+        with store_errors("reading incidents"), in_place():
+            async with self._engine.connect() as connection:
+                rows: Sequence[Any] = (await connection.execute(query)).all()
+        return {row.id: Taken(incident_of(row), row.body) for row in rows}
+
+    async def free_leases(self, *, dead: Callable[[str], bool]) -> int:
+        """Give up the leases whose owner is known to be gone, so that nobody waits for them to run out."""
+        held = select(col(IncidentRow.lease_owner)).where(col(IncidentRow.lease_owner).is_not(None))
+        with store_errors("reading leases"):
+            async with self._engine.connect() as connection:
+                owners = [str(owner) for owner in (await connection.execute(held.distinct())).scalars()]
+        gone = [owner for owner in owners if dead(owner)]
+        if not gone:
+            return 0
+        freed = update(IncidentRow).where(col(IncidentRow.lease_owner).in_(gone))
+        freed = freed.values(lease_owner=None, lease_until=None)
+
+        async def free(writing: Writing) -> int:
+            return max((await writing.connection.execute(freed)).rowcount, 0)
+
+        with store_errors("freeing leases"):
+            return await self.writer.run(free)
+
+    async def renew(self, lease: Lease) -> None:
+        """Keep the lease; raises `LeaseLost` when somebody took it over."""
+        await self.record(lease, lease_until=self._clock() + self._lease)
+
+    async def record(
+        self,
+        lease: Lease,
+        *,
+        events: Sequence[dict[str, Any]] = (),
+        notices: Sequence[Notice] = (),
+        **values: object,
+    ) -> None:
+        """Change the leased incident, its agent log and audit trail, and post notices, in one transaction."""
+        found = Found(events=list(events), values=dict(values), notices=notices)
+
+        async def write(writing: Writing) -> None:
+            await self.write_found(writing, lease, found)
+
+        with store_errors("recording a step"):
+            await self.writer.run(write)
+
+    async def write_found(self, writing: Writing, lease: Lease, found: Found) -> None:
+        """Write it within a shared transaction. Raises `LeaseLost` when the lease is another's."""
+        connection, now, number = writing.connection, self._clock(), lease.incident_id
+        named = {"b_id": number, "b_epoch": lease.epoch, "updated_at": now}
+        if await CHANGE.run(connection, found.values | named) != 1:
+            raise LeaseLost(f"incident {number} is driven by another worker")
+        if found.events:
+            await LINES.run_many(connection, [self.event_row(number, event, now) for event in found.events])
+        for row in found.logs:
+            await KEEP_LOG.run(connection, row)
+        if found.closed:
+            await FORGET.run(connection, {"b_id": number})
+        elif found.checkpoint is not None:
+            await CARRY_ON.run(connection, {"incident_id": number, "body": found.checkpoint})
+        for notice in found.notices:
+            if self._post is not None:
+                await self._post.post(connection, notice)
+        writing.entries += audited(number, found.events)
+
+    @staticmethod
+    def event_row(incident_id: int | None, event: dict[str, JsonValue], now: datetime) -> dict[str, Any]:
+        """A line of the agent log as its table wants it."""
+        return {"incident_id": incident_id, "at": now, "node": "", "level": "info", "data": None, **event}
+
+    async def settle(
+        self,
+        lease: Lease,
+        *,
+        wake_at: datetime | None,
+        events: Sequence[dict[str, Any]] = (),
+        notices: Sequence[Notice] = (),
+        **values: object,
+    ) -> None:
+        """Give the lease back and sleep until `wake_at`, or not at all when somebody rang meanwhile."""
+        given_back = self.given_back(lease, wake_at) | values
+        await self.record(lease, events=events, notices=notices, **given_back)
+
+    @staticmethod
+    def given_back(lease: Lease, wake_at: datetime | None) -> dict[str, Any]:
+        """The columns of an incident that nobody drives any more."""
+        return {"lease_owner": None, "lease_until": None, "wake_at": wake_at, "b_since": lease.since}
+
+
+def log_row(text: str, now: datetime) -> dict[str, Any]:
+    """A log as its table wants it: compressed, under its digest."""
+    body = text.encode("utf-8", "replace")
+    name = hashlib.sha256(body).hexdigest()
+    return {"digest": name, "body": zlib.compress(body, 6), "size": len(body), "stored_at": now}
