@@ -13,7 +13,6 @@ branch_labels = None
 depends_on = None
 
 
-
 # Postgres tells the other processes when something is due, in the transaction that makes it so.
 POSTGRES_UP = (
     """
