@@ -12,7 +12,7 @@ from gradio_ui.markup import Html, badge, diff, el, empty, join, notice, section
 from gradio_ui.timeline import incident_link
 from gradio_ui.touched import touched
 from gradio_ui.wording import OUTCOME, STATUS
-from graph.domain import Action, Outcome, Status
+from graph.domain import Action, BlastRadius, Outcome, Status
 
 Body = dict[str, JsonValue]
 
@@ -118,6 +118,12 @@ def _standing(one: Body) -> tuple[str, str]:
     return STATUS[Status(str(status))] if status in set(Status) else ("", "calm")
 
 
+def _radius(one: Body) -> BlastRadius | None:
+    question = one.get("question")
+    found = question.get("radius") if isinstance(question, dict) else None
+    return BlastRadius.model_validate(found) if isinstance(found, dict) else None
+
+
 def ask(one: Body) -> Html:
     """A question with its buttons; whoever may not decide is told who may."""
     number, version = one.get("incident"), one.get("version")
@@ -130,7 +136,7 @@ def ask(one: Body) -> Html:
     return section(
         f"Decide #{number}",
         el("p", plan.get("summary") or "", cls="am-ask"),
-        touched([Action.model_validate(action) for action in _rows(plan.get("actions"))]),
+        touched([Action.model_validate(action) for action in _rows(plan.get("actions"))], _radius(one)),
         diff(str(plan.get("diff") or "")),
         el("p", f"Asked because {why}." if why else "", cls="am-quiet"),
         _buttons(number, shown) if may else notice(f"This needs {one.get('approvers')} or more."),

@@ -64,7 +64,7 @@ def question(found: IncidentDetailOut) -> Html:
         el("h3", "Your decision", left),
         el("p", found.plan.summary, cls="am-ask"),
         el("ol", *(el("li", words) for words in _requests(found)), cls="am-steps"),
-        touched(found.plan.actions),
+        touched(found.plan.actions, found.decision.radius if found.decision is not None else None),
         diff(found.plan.diff),
         el("p", _why_asked(found), "Nothing is touched before you approve.", cls="am-quiet"),
         cls="am-question",
@@ -151,7 +151,7 @@ def _plan(found: IncidentDetailOut) -> Html:
         "Plan",
         el("p", plan.summary, cls="am-lead"),
         el("ol", *actions, cls="am-steps"),
-        touched(plan.actions),
+        touched(plan.actions, found.decision.radius if found.decision is not None else None),
         diff(plan.diff),
         note=wait,
     )

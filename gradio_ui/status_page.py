@@ -12,6 +12,7 @@ from server.schemas_overview import HealthOut, PipelineOut, RunOut, StatusOut
 
 HEALTH = {
     "well": ("well", "good"),
+    "degraded": ("degraded", "warn"),
     "unwell": ("unwell", "bad"),
     "off": ("not used", "calm"),
     "unknown": ("not known", "calm"),
@@ -20,6 +21,7 @@ PARTS = {"dag_processor": "DAG processor", "agent": "Airmedic's driver", "model"
 RUN = {"success": "good", "failed": "bad", "running": "busy", "queued": "calm"}
 PIPELINES = 60  # shown at once
 RUNS = 12
+WARNINGS = 20
 
 
 def mode_line(status: StatusOut, me: MeOut) -> Html:
@@ -41,7 +43,7 @@ def status_page(status: StatusOut, me: MeOut) -> Html:
     return el(
         "div",
         el("div", _switches(status, me), _health(status), _doors(status), cls="am-status-side"),
-        el("div", _counts(status), _pipelines(status), cls="am-status-main"),
+        el("div", _counts(status), _warnings(status), _pipelines(status), cls="am-status-main"),
         cls="am-status",
     )
 
@@ -125,6 +127,22 @@ def _counts(status: StatusOut) -> Html:
 def _tile(count: int, words: str, tone: str) -> Html:
     shade = tone if count else "none"
     return el("div", el("b", f"{count:,}"), el("span", words), cls=f"am-tile am-{shade}")
+
+
+def _warnings(status: StatusOut) -> Html:
+    """What the watch noticed and nobody has to act on yet; nothing at all when there is none."""
+    if not status.findings:
+        return Html("")
+    rows = [
+        el(
+            "li",
+            badge(plain(one.kind), "warn"),
+            el("strong", one.subject),
+            el("span", one.text, ", since ", moment(one.since), cls="am-quiet"),
+        )
+        for one in status.findings[:WARNINGS]
+    ]
+    return section("Early warnings", el("ul", *rows, cls="am-checks"), note="not incidents yet")
 
 
 def _pipelines(status: StatusOut) -> Html:

@@ -8,15 +8,18 @@ from pydantic import JsonValue
 
 from gradio_ui.markup import Html, el, join
 from gradio_ui.wording import plain
-from graph.domain import Action
+from graph.domain import Action, BlastRadius
 
 HIDDEN = frozenset({"base"})  # what stood before: the diff shows it
 SHOWN = 12  # targets of one action
 NOTHING = frozenset({"wait", "notify"})  # actions that touch nothing in Airflow
 
 
-def touched(actions: Sequence[Action]) -> Html:
-    """The blast radius, one line per action that writes."""
+COUNTED = {"task_instances": "task instance", "dag_runs": "DAG run", "dags": "DAG", "settings": "setting"}
+
+
+def touched(actions: Sequence[Action], radius: BlastRadius | None = None) -> Html:
+    """The blast radius: one line per action that writes, and the numbers that policy judged by."""
     rows = [
         el("li", el("strong", plain(one.name)), ": ", targets(one.target))
         for one in actions
@@ -24,7 +27,18 @@ def touched(actions: Sequence[Action]) -> Html:
     ]
     if not rows:
         return Html("")
-    return el("div", el("h4", "What it reaches"), el("ul", *rows, cls="am-plain"), cls="am-reach")
+    counts = el("p", _counted(radius), cls="am-quiet") if radius is not None and _counted(radius) else None
+    return el("div", el("h4", "What it reaches"), el("ul", *rows, cls="am-plain"), counts, cls="am-reach")
+
+
+def _counted(radius: BlastRadius) -> str:
+    found = radius.model_dump()
+    parts = [
+        f"{found[name]:,} {word}{'' if found[name] == 1 else 's'}"
+        for name, word in COUNTED.items()
+        if found[name]
+    ]
+    return f"In all {', '.join(parts)}." if parts else ""
 
 
 def targets(target: dict[str, JsonValue]) -> Html:

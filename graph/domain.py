@@ -484,6 +484,7 @@ class Decision(DomainType):
     policy: str = ""  #: digest of the policy in force
     approvers: Role = Role.OPERATOR  #: the least role that may approve
     shadow: bool = False  #: decided and recorded, nothing is touched
+    radius: BlastRadius | None = None  #: how much the plan touches; None when it was not looked at
 
 
 class AnswerKind(StrEnum):

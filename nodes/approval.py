@@ -35,4 +35,5 @@ def question_for(
         "why": list(decision.reasons),
         "rule": decision.rule,
         "approvers": decision.approvers.value,
+        "radius": None if decision.radius is None else decision.radius.model_dump(mode="json"),
     }

@@ -9,12 +9,12 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.errors import StoreUnavailable
@@ -105,7 +105,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(MutableHeaders(scope=message), scope["path"], request_id)
+                _add_headers(message, scope["path"], request_id)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -133,13 +133,22 @@ class Envelope:
         record("request", method=scope["method"], path=scope["path"], status=status, milliseconds=took)
 
 
-def _add_headers(headers: MutableHeaders, path: str, request_id: str) -> None:
-    headers["x-request-id"] = request_id
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
-    if _is_guarded(path):
-        for name, value in DATA_HEADERS.items():
-            headers.setdefault(name, value)
+def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.encode(), value.encode()) for name, value in headers.items())
+
+
+OF_ALL, OF_DATA = _raw(HEADERS), _raw(HEADERS | DATA_HEADERS)
+
+
+def _add_headers(message: Message, path: str, request_id: str) -> None:
+    given = [one for one in message.get("headers", ()) if one[0] != b"x-request-id"]
+    names = {name for name, _ in given}
+    ours = OF_DATA if _is_guarded(path) else OF_ALL
+    message["headers"] = [
+        *given,
+        (b"x-request-id", request_id.encode()),
+        *(one for one in ours if one[0] not in names),
+    ]
 
 
 class Fence:

@@ -126,6 +126,7 @@ def _decision(
         policy=policy.digest,
         approvers=rule.approvers if rule is not None else Role.OPERATOR,
         shadow=question.shadow,
+        radius=question.radius,
     )
 
 

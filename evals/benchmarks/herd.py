@@ -27,6 +27,7 @@ psycopg2.OperationalError: connection to server at "db{number}.internal" (10.0.0
 LOG += "Connection refused\n"
 REPORT = {"airmedic_report": {"rows_in": 10, "rows_out": 10, "rows_expected": 10, "satisfied": True}}
 DEFAULT_POLICY = Path(__file__).parents[2] / "tools" / "policy_default.yaml"
+SAFE = ("airmedic:rerun-safe",)
 PLENTY = 1_000_000
 DOMAIN_START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
@@ -57,12 +58,12 @@ class Herd:
         self.worlds: dict[str, MemoryAirflow] = {}
         self._plain = MemoryAirflow(clock=clock)  # pools, Variables and Connections
 
-    async def add(self, name: str, number: int, *, log: str = LOG) -> TaskRef:
+    async def add(self, name: str, number: int, *, log: str = LOG, tags: tuple[str, ...] = SAFE) -> TaskRef:
         """One more DAG; its run has failed."""
         world = MemoryAirflow(clock=self.clock, auto=True)
         failed = Try(state="failed", log=log.format(name=name, number=number))
         good = Try(xcom=cast(Any, REPORT))
-        world.add_dag(name, [TaskSpec("load", tries=(failed, good))], tags=("airmedic:rerun-safe",))
+        world.add_dag(name, [TaskSpec("load", tries=(failed, good))], tags=tags)
         world.start(name, "manual__1")
         await world.settle()
         self.worlds[name] = world

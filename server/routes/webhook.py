@@ -10,7 +10,7 @@ from pydantic import BaseModel, JsonValue
 
 from graph.domain import Door
 from graph.errors import EventInvalid, NotAuthentic
-from server.access import ServiceDep, webhook_secrets
+from server.access import webhook_secrets
 from server.events import TaskEvent, check_signature, parse_event
 from server.problems import documented
 from server.schemas import EventAccepted
@@ -70,8 +70,9 @@ def _door(body: bytes) -> Door:
     responses=documented(400, 401, 403, 408, 413, 415, 421, 422, 429, 503),
     openapi_extra={"requestBody": BODY, "parameters": SIGNATURE},
 )
-async def receive_event(request: Request, service: ServiceDep) -> Response:
+async def receive_event(request: Request) -> Response:
     """Take an event. It is committed before the answer; a repeat is answered the same and stores nothing."""
+    service: Service = request.app.state.service  # no dependency: those are resolved anew for each event
     body = await request.body()
     delivery = _authenticate(request, body, service)
     event = _without_nul(parse_event(body))

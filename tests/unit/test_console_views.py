@@ -17,8 +17,9 @@ from gradio_ui.incident_list import incident_list
 from gradio_ui.markup import Html, diff, el, join, notice, text
 from gradio_ui.status_page import mode_line, status_page
 from gradio_ui.timeline import log_list, timeline
+from gradio_ui.touched import touched
 from gradio_ui.wording import OUTCOME, SEVERITY, STATUS, STEP, VERDICT
-from graph.domain import Outcome, Severity, Status, Step, Verdict
+from graph.domain import Action, BlastRadius, Outcome, Severity, Status, Step, Verdict
 from server.routes.me import MeOut
 from server.schemas import AgentEventOut, IncidentDetailOut, IncidentPage
 from server.schemas_overview import StatusOut, SummaryOut
@@ -189,7 +190,13 @@ def make_status(words: str = "plain", **given: Any) -> StatusOut:
         "waiting_decision": 2,
         "seen": {"listener": AT},
         "polled_until": None,
-        "health": [{"name": "airflow", "state": "unwell", "detail": words}],
+        "health": [
+            {"name": "airflow", "state": "unwell", "detail": words},
+            {"name": "database", "state": "degraded", "detail": words},
+        ],
+        "findings": [
+            {"kind": "drift", "subject": words, "severity": "low", "since": AT, "text": words},
+        ],
         "pipelines": [
             {
                 "dag_id": words,
@@ -490,3 +497,17 @@ def test_what_does_not_fit_names_its_field(rules: dict[str, Any], before: Any, t
 
     with pytest.raises(NotAValue, match="Slots"):
         edited_args({"0.slots": typed}, fields)
+
+
+def test_a_plan_tells_in_numbers_what_it_reaches() -> None:
+    radius = BlastRadius(task_instances=199, dag_runs=1, settings=1)
+    clear = Action(name="clear_task", target={"dag_id": "orders", "run_id": "r", "tasks": []})
+    assert "In all 199 task instances, 1 DAG run, 1 setting." in touched([clear], radius)
+    assert "In all" not in touched([clear], BlastRadius())
+    assert touched([Action(name="wait", args={"seconds": 5})], radius) == ""
+
+
+def test_early_warnings_stand_on_the_status_page_while_they_last() -> None:
+    shown = status_page(make_status("orders.load"), ME)
+    assert "Early warnings" in shown
+    assert "Early warnings" not in status_page(make_status(findings=[]), ME)
