@@ -30,6 +30,8 @@ STORED_TYPES = (
     domain.Action,
     domain.Answer,
     domain.AnswerKind,
+    domain.BlastRadius,
+    domain.BlastRadius,
     domain.Check,
     domain.CodeLocation,
     domain.ColumnProblem,
