@@ -1,54 +1,100 @@
-"""`airmedic bench NAME`: each benchmark is a program of its own; none measures another's leftovers."""
+"""`airmedic bench`: measures Airmedic on this machine, each figure beside its baseline of the same run."""
 
 from __future__ import annotations
 
-import asyncio
+import json
+import os
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
 import typer
 
-BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
+from evals.benchmarks.page import write_page
+from evals.benchmarks.report import Report, machine
+
+WRONG, MISSED = 2, 1
+
+Arguments = Callable[[Path, str], list[str]]
+
+
+def _alone(folder: Path, _postgres: str) -> list[str]:
+    return ["--report", str(folder)]
+
+
+def _on_postgres(folder: Path, postgres: str) -> list[str]:
+    return ["--report", str(folder), "--postgres", postgres]
+
+
+def _listing(folder: Path, _postgres: str) -> list[str]:
+    return ["--report", str(folder / "listing.figures.json"), "--incidents", "100000"]
+
+
+def _nothing(_folder: Path, _postgres: str) -> list[str]:
+    return []
+
+
+# name: module, its arguments, whether it needs a Postgres database
+BENCHES: Mapping[str, tuple[str, Arguments, bool]] = MappingProxyType(
     {
-        "scan": ("evals.benchmarks.scan", "throughput of log scanning"),
-        "redaction": ("evals.benchmarks.redaction", "throughput and recall of redaction"),
-        "heal": ("evals.benchmarks.heal", "a whole incident, beside bare LangGraph graphs"),
-        "ingest": ("evals.benchmarks.ingest", "durable intake, beside an endpoint that stores nothing"),
-        "list": ("evals.benchmarks.listing", "lists and searches over a million incidents"),
-        "idle": ("evals.benchmarks.idle", "memory, processor and start of an idle server"),
-        "consoles": ("evals.benchmarks.consoles", "what fifty open consoles cost"),
-        "workers": ("evals.benchmarks.workers", "one and two workers, takeover (--postgres URL)"),
+        "heal": ("heal", _alone, False),
+        "heal-postgres": ("heal", _on_postgres, True),
+        "ingest": ("ingest", _alone, False),
+        "parked": ("parked", _alone, False),
+        "workers": ("workers", _on_postgres, True),
+        "idle": ("idle", _alone, False),
+        "list": ("listing", _listing, False),
+        "scan": ("scan", _nothing, False),
+        "redaction": ("redaction", _nothing, False),
     }
 )
-QUICK = ("scan", "redaction", "heal", "ingest", "idle")  # minutes, and no database to bring
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)
-def bench(
-    context: typer.Context, name: Annotated[str, typer.Argument(help="which, or `all`")] = "--help"
+@app.command()
+def main(
+    name: Annotated[str, typer.Argument(help=f"{', '.join(BENCHES)}, or all")] = "all",
+    report: Annotated[Path, typer.Option(help="folder for JSON and page")] = Path(".airmedic/bench/figures"),
+    postgres: Annotated[str, typer.Option(help="URL of an empty PostgreSQL database, for those on it")] = "",
 ) -> None:
-    """Measure on this machine, each figure beside its baseline; status 1 when one misses its budget."""
-    if name in {"--help", "-h"}:
-        typer.echo("Usage: airmedic bench NAME [OPTIONS]\n\nMeasure on this machine, beside baselines.\n")
-        for one, (_, what) in BENCHMARKS.items():
-            typer.echo(f"  {one:<10} {what}")
-        typer.echo(f"  {'all':<10} {', '.join(QUICK)}, one after another")
-        typer.echo("\n`airmedic bench NAME --help` tells the options of one.")
-        return
-    if name != "all" and name not in BENCHMARKS:
-        known = ", ".join(BENCHMARKS)
-        typer.echo(f"airmedic: there is no benchmark {name!r}; there are {known} and all", err=True)
-        raise typer.Exit(2)
-    statuses = [asyncio.run(_run(one, context.args)) for one in (QUICK if name == "all" else (name,))]
-    raise typer.Exit(max(statuses))
+    """Measure, and write table, JSON and one page; status 1 when a benchmark itself failed."""
+    if name != "all" and name not in BENCHES:
+        typer.echo(f"airmedic: no benchmark {name!r}; there are {', '.join(BENCHES)}", err=True)
+        raise typer.Exit(WRONG)
+    report.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for one in BENCHES if name == "all" else [name]:
+        module, arguments, needs = BENCHES[one]
+        if needs and not postgres:
+            typer.echo(f"{one}: left out, it needs --postgres URL")
+            continue
+        typer.echo(f"{one} …")
+        if _run(module, arguments(report, postgres)) != 0:
+            failed.append(one)
+    typer.echo(f"page: {write_page(_written(report), machine(), report)}")
+    if failed:
+        typer.echo(f"failed: {', '.join(failed)}", err=True)
+        raise typer.Exit(MISSED)
 
 
-async def _run(name: str, options: list[str]) -> int:
-    running = await asyncio.create_subprocess_exec(sys.executable, "-m", BENCHMARKS[name][0], *options)
-    return await running.wait()
+def _run(module: str, arguments: list[str]) -> int:
+    """Each in a process of its own: none measures what another left in memory."""
+    command = [sys.executable, "-m", f"evals.benchmarks.{module}", *arguments]
+    return subprocess.run(
+        command, check=False, env=os.environ | {"LANGGRAPH_STRICT_MSGPACK": "true"}
+    ).returncode
+
+
+def _written(folder: Path) -> list[Report]:
+    reports = []
+    for file in sorted(folder.glob("*.json")):
+        if file.name.count(".") > 1:
+            continue  # figures in a form of their own
+        found = json.loads(file.read_text())
+        found.pop("machine", None)
+        reports.append(Report.model_validate(found))
+    return reports

@@ -103,8 +103,10 @@ class Crew:
 
     async def leave(self) -> None:
         """Go in an orderly way: nobody has to find out."""
+        ours = update(IncidentRow).where(col(IncidentRow.lease_owner) == self._owner)
         with suppress(AirmedicError), store_errors("leaving"):
             async with self._engine.begin() as connection:
+                await connection.execute(ours.values(lease_owner=None, lease_until=None))
                 await connection.execute(delete(WorkerRow).where(col(WorkerRow.owner) == self._owner))
                 await connection.execute(delete(DutyRow).where(col(DutyRow.owner) == self._owner))
 

@@ -49,6 +49,7 @@ CHILDREN: tuple[tuple[type[SQLModel], Any], ...] = (
     (DecisionRow, DecisionRow.incident_id),
     (FeedbackRow, FeedbackRow.incident_id),
     (RequestRow, RequestRow.incident_id),
+    (CheckpointRow, CheckpointRow.incident_id),
 )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import CursorResult, Update, and_, bindparam, insert, or_, select, update
+from sqlalchemy import CursorResult, Update, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import SQLModel, col
@@ -34,6 +34,7 @@ from server.tables import (
     OccurrenceRow,
     SettingRow,
 )
+from server.tables_work import CheckpointRow
 from tools.signature import template
 
 REOPENED = {"reopened": True}  # stands in `answer` until the graph has begun again
@@ -353,6 +354,7 @@ class IncidentStore(StoreDriving):
             raise DecisionConflict(
                 f"incident {incident_id} is {record.status}; only an escalated one is closed"
             )
+        await self._write(delete(CheckpointRow).where(col(CheckpointRow.incident_id) == incident_id))
         await self.add_event("closed", incident_id=incident_id, data={"by": by, "reason": reason})
         return record
 

@@ -1,0 +1,135 @@
+"""What one drive promises: nothing is sent before it is on record; a crash loses what is found again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from graph.checkpoint import CarriedSaver
+from graph.domain import Action, Door, Outcome, Status, Step
+from graph.errors import LeaseLost
+from server.draft import PATIENCE, Draft
+from server.drive_ledger import DriveLedger
+from server.ledger import StoreLedger
+from server.record import Lease
+from server.store import LEASE, IncidentStore
+from tests.factories import Clock, make_clear, make_failure, make_snapshot, make_task
+from tests.unit.healing_world import make_airflow, open_ward
+
+WAIT = Action(name="wait", args={"seconds": 5})
+
+
+class Drive:
+    """One drive of the one incident in the store."""
+
+    def __init__(self, engine: AsyncEngine, store: IncidentStore, lease: Lease, clock: Clock) -> None:
+        self.lease = lease
+        self.draft = Draft(store, lease, saver=CarriedSaver(), clock=clock)
+        self.stored = StoreLedger(engine, lease, make_task(), clock=clock)
+        self.ledger = DriveLedger(
+            self.stored, self.draft, make_task(), clock=clock, quiet=frozenset({"wait"})
+        )
+
+    async def on_record(self) -> list[tuple[str, Step]]:
+        """The ledger as another process would read it."""
+        return [(entry.action.name, entry.step) for entry in await self.stored.entries()]
+
+
+@pytest.fixture
+async def drive(engine: AsyncEngine, store: IncidentStore, clock: Clock) -> AsyncIterator[Drive]:
+    await store.accept([make_failure()], door=Door.POLL)
+    (occurrence,) = await store.new_occurrences()
+    await store.open_incident(occurrence, make_snapshot())
+    (lease,) = await store.claim_due(owner="a", limit=1)
+    one = Drive(engine, store, lease, clock)
+    yield one
+    await one.draft.end()
+
+
+async def test_sent_is_on_record_before_the_write_leaves(drive: Drive, store: IncidentStore) -> None:
+    drive.draft.add([{"name": "diagnosed"}], {"reason": "because"})
+    waited = await drive.ledger.intend(1, 0, WAIT, None)
+    waited = await drive.ledger.advance(waited, Step.SENT)
+    await drive.ledger.advance(waited, Step.CONFIRMED)
+    entry = await drive.ledger.intend(1, 1, make_clear(), "before")
+    assert await drive.on_record() == []
+
+    await drive.ledger.advance(entry, Step.SENT)
+
+    assert await drive.on_record() == [("wait", Step.CONFIRMED), ("clear_task", Step.SENT)]
+    assert (await store.incident(drive.lease.incident_id)).reason == "because"
+    assert [event.name for event in await store.events(incident_id=drive.lease.incident_id)] == ["diagnosed"]
+
+
+async def test_what_airflow_answered_may_wait_for_the_end_of_the_drive(drive: Drive) -> None:
+    entry = await drive.ledger.intend(1, 0, make_clear(), None)
+    sent = await drive.ledger.advance(entry, Step.SENT)
+    await drive.ledger.advance(sent, Step.CONFIRMED, after={"state": "success"})
+    assert await drive.on_record() == [("clear_task", Step.SENT)]
+
+    await drive.draft.settle(wake_at=None)
+
+    assert await drive.on_record() == [("clear_task", Step.CONFIRMED)]
+
+
+async def test_after_a_takeover_nothing_is_sent(drive: Drive, store: IncidentStore, clock: Clock) -> None:
+    entry = await drive.ledger.intend(1, 0, make_clear(), None)
+    clock.forward(LEASE.total_seconds() + 1)
+    (taken,) = await store.claim_due(owner="b", limit=1)
+
+    with pytest.raises(LeaseLost):
+        await drive.ledger.advance(entry, Step.SENT)
+
+    other = StoreLedger(drive.stored._engine, taken, make_task(), clock=clock)
+    assert await other.entries() == ()
+
+
+async def test_a_slow_step_keeps_nobody_waiting_for_the_log(drive: Drive, store: IncidentStore) -> None:
+    drive.draft.add([{"name": "intervened"}], {})
+
+    async with asyncio.timeout(20):
+        while not await store.events(incident_id=drive.lease.incident_id):  # noqa: ASYNC110
+            await asyncio.sleep(PATIENCE / 3)
+
+
+async def test_what_was_not_written_is_written_the_next_time(
+    drive: Drive, store: IncidentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.write_found
+
+    async def fails(*_: Any) -> None:
+        raise LeaseLost("not now")
+
+    monkeypatch.setattr(store, "write_found", fails)
+    drive.draft.add([{"name": "diagnosed"}], {"reason": "because"})
+    with pytest.raises(LeaseLost):
+        await drive.draft.flush()
+    monkeypatch.setattr(store, "write_found", real)
+    drive.draft.add([{"name": "decided"}], {})
+    await drive.draft.flush()
+
+    names = [event.name for event in await store.events(incident_id=drive.lease.incident_id)]
+    assert names == ["diagnosed", "decided"]
+    assert (await store.incident(drive.lease.incident_id)).reason == "because"
+
+
+async def test_a_closed_incident_leaves_no_checkpoint(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        record = await ward.only()
+        leases = [Lease(incident_id=record.id, epoch=1, owner="test", since=clock())]
+        assert record.status is Status.WAITING_TIMER
+        assert (await ward.service.store.taken(leases))[record.id].checkpoint is not None
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+        assert (await ward.service.store.taken(leases))[record.id].checkpoint is None
