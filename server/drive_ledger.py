@@ -40,6 +40,11 @@ class _Line:
     def dirty(self) -> bool:
         return self.stored is None or bool(self.moves)
 
+    def copied(self) -> _Line:
+        """This line as it is now, which is what is being committed."""
+        self.writing = (self.entry.step, len(self.moves))
+        return _Line(self.entry, self.stored, dict(self.times), list(self.moves))
+
 
 def _moving(_dialect: str, names: tuple[str, ...]) -> Update:
     table = ActionRow.__table__  # type: ignore[attr-defined]
@@ -131,12 +136,12 @@ class DriveLedger:
 
     async def write(self, writing: Writing) -> None:
         """See `server.draft.Part`. The draft has locked the incident under our epoch."""
-        lines = [line for _, line in sorted(self._lines.items()) if line.dirty]
+        # As they stand now: the drive goes on while this is written, and what it adds comes with the next.
+        lines = [line.copied() for _, line in sorted(self._lines.items()) if line.dirty]
         if fresh := [self._row(line) for line in lines if line.stored is None]:
             await ENTRIES.run_many(writing.connection, fresh)
         for line in lines:
             entry = line.entry
-            line.writing = (entry.step, len(line.moves))
             if line.stored is None:
                 writing.entries.append(
                     await intent_entry(

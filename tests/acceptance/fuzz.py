@@ -124,7 +124,7 @@ async def fuzz(examples: int, *, seed: int | None, workers: int, phases: str) ->
 
 
 def main(
-    examples: Annotated[int, typer.Option(min=1, help="random cases per operation")] = 300,
+    examples: Annotated[int, typer.Option(min=1, help="random cases per operation")] = 330,
     at_least: Annotated[int, typer.Option(help="fail with fewer cases than that altogether")] = 10_000,
     seed: Annotated[int | None, typer.Option(help="the same cases again")] = None,
     workers: Annotated[

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from graph.checkpoint import CarriedSaver
 from graph.domain import Action, Door, Outcome, Status, Step
 from graph.errors import LeaseLost
+from server import drive_ledger
 from server.draft import PATIENCE, Draft
 from server.drive_ledger import DriveLedger
 from server.ledger import StoreLedger
@@ -64,6 +65,32 @@ async def test_sent_is_on_record_before_the_write_leaves(drive: Drive, store: In
     assert await drive.on_record() == [("wait", Step.CONFIRMED), ("clear_task", Step.SENT)]
     assert (await store.incident(drive.lease.incident_id)).reason == "because"
     assert [event.name for event in await store.events(incident_id=drive.lease.incident_id)] == ["diagnosed"]
+
+
+async def test_a_step_taken_while_another_is_written_is_on_record_too(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm writes the intent at the very moment at which the drive sends."""
+    inserted, real = asyncio.Event(), drive_ledger.ENTRIES
+
+    class Slow:
+        async def run_many(self, connection: Any, rows: Any) -> None:
+            await real.run_many(connection, rows)
+            inserted.set()
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(drive_ledger, "ENTRIES", Slow())
+    entry = await drive.ledger.intend(1, 0, make_clear(), None)
+    alarm = asyncio.create_task(drive.draft.flush())
+    await inserted.wait()
+
+    sent = await drive.ledger.advance(entry, Step.SENT)
+
+    await alarm
+    assert await drive.on_record() == [("clear_task", Step.SENT)]
+    await drive.ledger.advance(sent, Step.CONFIRMED)
+    await drive.draft.settle(wake_at=None)
+    assert await drive.on_record() == [("clear_task", Step.CONFIRMED)]
 
 
 async def test_what_airflow_answered_may_wait_for_the_end_of_the_drive(drive: Drive) -> None:
