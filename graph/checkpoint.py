@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
@@ -25,12 +26,14 @@ from langgraph.types import Interrupt
 
 from graph import domain
 
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
 # A checkpoint keeps each type's module path. A type that is not listed comes back as a bare dict.
 STORED_TYPES = (
     domain.Action,
     domain.Answer,
     domain.AnswerKind,
-    domain.BlastRadius,
     domain.BlastRadius,
     domain.Check,
     domain.CodeLocation,
@@ -58,6 +61,7 @@ STORED_TYPES = (
     domain.Verification,
 )
 
+SETUP_PAUSE = 0.1  # seconds
 SETUP_LOCK = 0x41697265  # any number, the same in every process
 BUSY_TIMEOUT = 30_000  # milliseconds; store and checkpoints share one SQLite file
 
@@ -173,6 +177,19 @@ def _write(stored: Sequence[Any]) -> PendingWrite:
     return task_id, channel, value
 
 
+async def _only_one(connection: AsyncConnection[Any]) -> None:
+    """Wait until no other process sets up: they would meet in its list of versions.
+
+    Asked again and again: who waits inside Postgres holds up the indexes that the other one builds there.
+    """
+    while True:
+        found = await connection.execute("SELECT pg_try_advisory_lock(%s) AS ours", (SETUP_LOCK,))
+        row = await found.fetchone()
+        if row is not None and row["ours"]:
+            return
+        await asyncio.sleep(SETUP_PAUSE)
+
+
 @asynccontextmanager
 async def open_saver(database_url: str) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """The saver for `sqlite:///file` or `postgresql://…`, its tables made."""
@@ -192,8 +209,7 @@ async def open_saver(database_url: str) -> AsyncIterator[BaseCheckpointSaver[str
     async with AsyncConnectionPool(database_url, min_size=1, max_size=4, kwargs=options, open=False) as pool:
         postgres = AsyncPostgresSaver(pool, serde=checkpoint_serializer())  # type: ignore[arg-type]
         async with pool.connection() as connection:
-            # Two processes that set up at the same moment would meet in its list of versions.
-            await connection.execute("SELECT pg_advisory_lock(%s)", (SETUP_LOCK,))
+            await _only_one(connection)
             try:
                 await postgres.setup()
             finally:
