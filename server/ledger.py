@@ -1,21 +1,29 @@
-"""The ledger of one leased incident in the database: each step is committed before the next begins."""
+"""The ledger of one drive: it writes before anything is sent to Airflow, and the rest with the drive's draft.
+
+What may wait, and why nothing is lost by it: an intent alone promises nothing (nothing was sent), and what
+Airflow answered is read back from Airflow by whoever finds the entry at `sent`. `sent` itself is committed,
+together with the intent and everything that led to it, before the write leaves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Result, exists, insert, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Result, Update, bindparam, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.domain import Action, LedgerEntry, Step, TaskRef
 from graph.errors import LeaseLost
-from server.audit import AuditTrail
 from server.audit_writes import intent_entry, step_entry
 from server.database import store_errors
+from server.draft import Draft
+from server.group_writer import Writing
+from server.prepared import Prepared
 from server.record import Lease
 from server.rows import ledger_of
 from server.sqlite_connection import in_place
@@ -23,110 +31,190 @@ from server.tables import ActionRow, IncidentRow
 from tools.ledger import check_same, check_step, ledger_key
 
 
+@dataclass
+class _Line:
+    """One entry here, and how far the database knows it."""
+
+    entry: LedgerEntry
+    stored: Step | None
+    times: dict[str, datetime] = field(default_factory=dict)
+    moves: list[tuple[LedgerEntry, Step, JsonValue, str]] = field(default_factory=list)
+    writing: tuple[Step, int] | None = None  #: the step and the number of moves that are being committed
+
+    @property
+    def dirty(self) -> bool:
+        return self.stored is None or bool(self.moves)
+
+    def copied(self) -> _Line:
+        """This line as it is now, which is what is being committed."""
+        self.writing = (self.entry.step, len(self.moves))
+        return _Line(self.entry, self.stored, dict(self.times), list(self.moves))
+
+
+def _moving(_dialect: str, names: tuple[str, ...]) -> Update:
+    table = ActionRow.__table__  # type: ignore[attr-defined]
+    values = {name: bindparam(name, type_=table.c[name].type) for name in names if name in table.c}
+    return (
+        update(table)
+        .where(
+            table.c.incident_id == bindparam("b_incident"),
+            table.c.attempt == bindparam("b_attempt"),
+            table.c.position == bindparam("b_position"),
+            table.c.step == bindparam("b_step"),
+        )
+        .values(values)
+    )
+
+
+ENTRIES = Prepared(lambda _dialect, _names: insert(ActionRow))
+MOVE = Prepared(_moving)
+
+
+async def entries_on_record(
+    engine: AsyncEngine, lease: Lease, *, attempt: int | None = None
+) -> tuple[LedgerEntry, ...]:
+    """The committed entries of a leased incident (of one attempt). Raises `LeaseLost` when it is not ours."""
+    fence = select(literal(1)).where(
+        col(IncidentRow.id) == lease.incident_id, col(IncidentRow.epoch) == lease.epoch
+    )
+    query = select(ActionRow).where(col(ActionRow.incident_id) == lease.incident_id)
+    if attempt is not None:
+        query = query.where(col(ActionRow.attempt) == attempt)
+    with store_errors("reading the ledger"), in_place():
+        async with engine.connect() as connection:
+            if (await connection.execute(fence)).first() is None:
+                raise LeaseLost(f"incident {lease.incident_id} is driven by another worker")
+            rows: Result[Any] = await connection.execute(
+                query.order_by(col(ActionRow.attempt), col(ActionRow.position))
+            )
+            return tuple(ledger_of(row) for row in rows)
+
+
 class StoreLedger:
-    """`tools.ledger.ActionLedger` on the store, fenced by the lease's epoch."""
+    """`tools.ledger.ActionLedger` on the store; its steps are committed with the drive's draft."""
 
     def __init__(
         self,
         engine: AsyncEngine,
-        lease: Lease,
+        draft: Draft,
         task: TaskRef,
         *,
         clock: Callable[[], datetime],
-        audit: AuditTrail | None = None,
+        quiet: frozenset[str],
     ) -> None:
+        """`quiet`: actions that send nothing, so that nothing must be on the record before them."""
         self._engine = engine
-        self._lease = lease
+        self._draft = draft
         self._task = task
         self._clock = clock
-        self._audit = audit
+        self._quiet = quiet
+        self._lines: dict[tuple[int, int], _Line] = {}
+        self._read: set[int | None] = set()
+        draft.parts.append(self)
 
     async def entries(self, *, attempt: int | None = None) -> tuple[LedgerEntry, ...]:
-        query = select(ActionRow).where(col(ActionRow.incident_id) == self._lease.incident_id)
-        if attempt is not None:
-            query = query.where(col(ActionRow.attempt) == attempt)
-        with store_errors("reading the ledger"), in_place():
-            async with self._engine.connect() as connection:
-                await self._check_fence(connection)
-                rows: Result[Any] = await connection.execute(
-                    query.order_by(col(ActionRow.attempt), col(ActionRow.position))
-                )
-                return tuple(ledger_of(row) for row in rows)
+        if not self._read & {attempt, None}:
+            for entry in await entries_on_record(self._engine, self._draft.lease, attempt=attempt):
+                self._lines.setdefault((entry.attempt, entry.position), _Line(entry, entry.step))
+            self._read.add(attempt)
+        return tuple(
+            line.entry for key, line in sorted(self._lines.items()) if attempt is None or key[0] == attempt
+        )
 
     async def intend(self, attempt: int, position: int, action: Action, before: JsonValue) -> LedgerEntry:
-        known = [entry for entry in await self.entries(attempt=attempt) if entry.position == position]
-        if known:
-            check_same(known[0], action)
-            return known[0]
-        values = {
-            "incident_id": self._lease.incident_id,
-            "attempt": attempt,
-            "position": position,
-            "key": ledger_key(self._lease.incident_id, attempt, position),
-            "name": action.name,
-            "dag_id": self._task.dag_id,
-            "task_id": self._task.task_id,
-            "target": action.target,
-            "args": action.args,
-            "step": Step.INTENT.value,
-            "before": before,
-            "error": "",
-            "epoch": self._lease.epoch,
-            "intended_at": self._clock(),
-        }
-        with store_errors("writing the ledger"):
-            async with self._engine.begin() as connection:
-                await self._check_fence(connection, lock=True)
-                await connection.execute(insert(ActionRow).values(**values))
-                if self._audit is not None:
-                    key, incident_id = str(values["key"]), self._lease.incident_id
-                    line = await intent_entry(connection, incident_id, key=key, action=action, before=before)
-                    await self._audit.append(connection, line)
-        return LedgerEntry(
-            incident_id=self._lease.incident_id,
+        await self.entries(attempt=attempt)
+        if (known := self._lines.get((attempt, position))) is not None:
+            check_same(known.entry, action)
+            return known.entry
+        now, number = self._clock(), self._draft.lease.incident_id
+        entry = LedgerEntry(
+            incident_id=number,
             attempt=attempt,
             position=position,
             action=action,
             step=Step.INTENT,
-            key=str(values["key"]),
+            key=ledger_key(number, attempt, position),
             before=before,
-            at=self._clock(),
+            at=now,
         )
+        self._lines[attempt, position] = _Line(entry, None, {"intended_at": now})
+        self._draft.touch()
+        return entry
 
     async def advance(
         self, entry: LedgerEntry, step: Step, *, after: JsonValue = None, error: str = ""
     ) -> LedgerEntry:
         check_step(entry, step)
+        line = self._lines[entry.attempt, entry.position]
+        if line.entry.step is not entry.step:
+            raise LeaseLost(f"ledger {entry.key} was moved on by another worker")
         now = self._clock()
-        times: dict[str, datetime | None] = {"sent_at": now} if step is Step.SENT else {"ended_at": now}
-        fence = exists().where(
-            col(IncidentRow.id) == self._lease.incident_id, col(IncidentRow.epoch) == self._lease.epoch
-        )
-        move = (
-            update(ActionRow)
-            .where(
-                col(ActionRow.incident_id) == entry.incident_id,
-                col(ActionRow.attempt) == entry.attempt,
-                col(ActionRow.position) == entry.position,
-                col(ActionRow.step) == entry.step.value,
-                fence,
-            )
-            .values(step=step.value, after=after, error=error, epoch=self._lease.epoch, **times)
-        )
-        with store_errors("writing the ledger"):
-            async with self._engine.begin() as connection:
-                if (await connection.execute(move)).rowcount != 1:
-                    raise LeaseLost(f"ledger {entry.key} was moved on by another worker")
-                if self._audit is not None:
-                    await self._audit.append(connection, step_entry(entry, step, after=after, error=error))
-        return entry.model_copy(update={"step": step, "after": after, "error": error, "at": now})
+        line.times["sent_at" if step is Step.SENT else "ended_at"] = now
+        line.moves.append((entry, step, after, error))
+        changed = {"step": step, "after": after, "error": error, "at": now}
+        line.entry = entry.model_copy(update=changed | ({"sent_at": now} if step is Step.SENT else {}))
+        if step is Step.SENT and entry.action.name not in self._quiet:
+            await self._draft.flush()
+        else:
+            self._draft.touch()
+        return line.entry
 
-    async def _check_fence(self, connection: AsyncConnection, *, lock: bool = False) -> None:
-        query = select(literal(1)).where(
-            col(IncidentRow.id) == self._lease.incident_id, col(IncidentRow.epoch) == self._lease.epoch
-        )
-        if lock:
-            # The row stays ours until this transaction ends: no takeover between check and insert.
-            query = query.with_for_update(of=IncidentRow)
-        if (await connection.execute(query)).first() is None:
-            raise LeaseLost(f"incident {self._lease.incident_id} is driven by another worker")
+    async def write(self, writing: Writing) -> None:
+        """See `server.draft.Part`. The draft has locked the incident under our epoch."""
+        # As they stand now: the drive goes on while this is written, and what it adds comes with the next.
+        lines = [line.copied() for _, line in sorted(self._lines.items()) if line.dirty]
+        if fresh := [self._row(line) for line in lines if line.stored is None]:
+            await ENTRIES.run_many(writing.connection, fresh)
+        for line in lines:
+            entry = line.entry
+            if line.stored is None:
+                writing.entries.append(
+                    await intent_entry(
+                        writing.connection,
+                        entry.incident_id,
+                        key=entry.key,
+                        action=entry.action,
+                        before=entry.before,
+                    )
+                )
+            else:
+                await self._move(writing, line, line.stored)
+            writing.entries += [
+                step_entry(old, step, after=after, error=error) for old, step, after, error in line.moves
+            ]
+
+    def written(self) -> None:
+        """See `server.draft.Part`."""
+        for line in self._lines.values():
+            if line.writing is not None:
+                line.stored, done = line.writing
+                line.moves = line.moves[done:]
+                line.writing = None
+
+    async def _move(self, writing: Writing, line: _Line, known: Step) -> None:
+        entry = line.entry
+        place = {"b_incident": entry.incident_id, "b_attempt": entry.attempt, "b_position": entry.position}
+        if await MOVE.run(writing.connection, self._changing(line) | place | {"b_step": known.value}) != 1:
+            raise LeaseLost(f"ledger {entry.key} was moved on by another worker")
+
+    def _changing(self, line: _Line) -> dict[str, Any]:
+        entry, epoch = line.entry, self._draft.lease.epoch
+        words = {"step": entry.step.value, "after": entry.after, "error": entry.error, "epoch": epoch}
+        return words | line.times
+
+    def _row(self, line: _Line) -> dict[str, Any]:
+        entry = line.entry
+        return {
+            "incident_id": entry.incident_id,
+            "attempt": entry.attempt,
+            "position": entry.position,
+            "key": entry.key,
+            "name": entry.action.name,
+            "dag_id": self._task.dag_id,
+            "task_id": self._task.task_id,
+            "target": entry.action.target,
+            "args": entry.action.args,
+            "before": entry.before,
+            **dict.fromkeys(("sent_at", "ended_at")),
+            **self._changing(line),
+        }

@@ -22,7 +22,6 @@ from server.crew import Crew, open_crew
 from server.database import open_database
 from server.diagnosing import open_diagnostician
 from server.draft import Draft
-from server.drive_ledger import DriveLedger
 from server.heartbeats import Heartbeats
 from server.intake import Intake
 from server.kept_answers import KeptAnswers
@@ -153,7 +152,6 @@ async def open_service(
             policy=policy,
             clock=clock,
             sleep=sleep,
-            audit=audit,
             requests=requests,
         )
         await store.free_leases(dead=lambda other: is_gone(other, owner))
@@ -262,18 +260,15 @@ def _deps_maker(
     policy: Policy,
     clock: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]],
-    audit: AuditTrail,
     requests: Requests,
 ) -> MakeDeps:
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
-
     probes = Probes(parse_probes(settings.probes))
 
     def make_deps(draft: Draft, record: IncidentRecord) -> Deps:
-        stored = StoreLedger(engine, draft.lease, record.task, clock=clock, audit=audit)
         return Deps(
             airflow=cast(AirflowGateway, CachedDags(airflow, clock=clock)),
-            ledger=DriveLedger(stored, draft, record.task, clock=clock, quiet=QUIET),
+            ledger=StoreLedger(engine, draft, record.task, clock=clock, quiet=QUIET),
             diagnostician=diagnostician,
             catalogue=catalogue,
             policy=policy,

@@ -15,12 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
 from cli.audit import app
+from graph.checkpoint import CarriedSaver
 from graph.domain import AnswerKind, EvidenceLine, Step
 from graph.errors import LeaseLost, PolicyInvalid, SettingsInvalid
 from server.audit import AuditTrail
 from server.audit_chain import AuditEntry, AuditKeys
 from server.database import open_database
+from server.draft import Draft
 from server.ledger import StoreLedger
+from server.record import Lease
 from server.store import LEASE, IncidentStore
 from tests.factories import Clock, make_clear, make_diagnosis, make_task
 from tests.unit.healing_world import FAIL, GOOD, make_airflow, open_ward
@@ -42,6 +45,11 @@ def store(engine: AsyncEngine, clock: Clock, trail: AuditTrail) -> IncidentStore
 
 async def told(trail: AuditTrail) -> list[dict[str, object]]:
     return [json.loads(entry.body) async for entry in trail.entries()]
+
+
+def drive(engine: AsyncEngine, store: IncidentStore, lease: Lease, clock: Clock) -> tuple[Draft, StoreLedger]:
+    draft = Draft(store, lease, saver=CarriedSaver(), clock=clock)
+    return draft, StoreLedger(engine, draft, make_task(), clock=clock, quiet=frozenset())
 
 
 async def tamper(engine: AsyncEngine, *statements: str) -> None:
@@ -132,11 +140,12 @@ async def test_a_write_leads_to_its_evidence_rule_policy_and_person(
     version = await ask(store, lease, clock)
     await store.answer(incident_id, version=version, answer=APPROVE)
     (lease,) = await store.claim_due(owner="a", limit=1)
-    ledger = StoreLedger(engine, lease, make_task(), clock=clock, audit=trail)
+    draft, ledger = drive(engine, store, lease, clock)
 
     entry = await ledger.intend(1, 0, make_clear(), {"state": "failed"})
     entry = await ledger.advance(entry, Step.SENT)
     await ledger.advance(entry, Step.CONFIRMED, after={"state": "success"})
+    await draft.flush()
 
     answered, intent, sent, confirmed = await told(trail)
     assert (answered["kind"], answered["by"]) == ("answered", "ada")
@@ -155,8 +164,9 @@ async def test_what_is_not_committed_is_not_in_the_trail(
 ) -> None:
     await open_one(store)
     (lease,) = await store.claim_due(owner="a", limit=1)
-    ledger = StoreLedger(engine, lease, make_task(), clock=clock, audit=trail)
+    draft, ledger = drive(engine, store, lease, clock)
     entry = await ledger.intend(1, 0, make_clear(), None)
+    await draft.flush()
     clock.forward(LEASE.total_seconds() + 1)
     await store.claim_due(owner="b", limit=1)
 

@@ -13,10 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from graph.checkpoint import CarriedSaver
 from graph.domain import Action, Door, Outcome, Status, Step
 from graph.errors import LeaseLost
-from server import drive_ledger
+from server import ledger as ledgers
 from server.draft import PATIENCE, Draft
-from server.drive_ledger import DriveLedger
-from server.ledger import StoreLedger
+from server.ledger import StoreLedger, entries_on_record
 from server.record import Lease
 from server.store import LEASE, IncidentStore
 from tests.factories import Clock, make_clear, make_failure, make_snapshot, make_task
@@ -31,14 +30,12 @@ class Drive:
     def __init__(self, engine: AsyncEngine, store: IncidentStore, lease: Lease, clock: Clock) -> None:
         self.lease = lease
         self.draft = Draft(store, lease, saver=CarriedSaver(), clock=clock)
-        self.stored = StoreLedger(engine, lease, make_task(), clock=clock)
-        self.ledger = DriveLedger(
-            self.stored, self.draft, make_task(), clock=clock, quiet=frozenset({"wait"})
-        )
+        self.engine = engine
+        self.ledger = StoreLedger(engine, self.draft, make_task(), clock=clock, quiet=frozenset({"wait"}))
 
     async def on_record(self) -> list[tuple[str, Step]]:
         """The ledger as another process would read it."""
-        return [(entry.action.name, entry.step) for entry in await self.stored.entries()]
+        return [(entry.action.name, entry.step) for entry in await entries_on_record(self.engine, self.lease)]
 
 
 @pytest.fixture
@@ -71,7 +68,7 @@ async def test_a_step_taken_while_another_is_written_is_on_record_too(
     drive: Drive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The alarm writes the intent at the very moment at which the drive sends."""
-    inserted, real = asyncio.Event(), drive_ledger.ENTRIES
+    inserted, real = asyncio.Event(), ledgers.ENTRIES
 
     class Slow:
         async def run_many(self, connection: Any, rows: Any) -> None:
@@ -79,7 +76,7 @@ async def test_a_step_taken_while_another_is_written_is_on_record_too(
             inserted.set()
             await asyncio.sleep(0.05)
 
-    monkeypatch.setattr(drive_ledger, "ENTRIES", Slow())
+    monkeypatch.setattr(ledgers, "ENTRIES", Slow())
     entry = await drive.ledger.intend(1, 0, make_clear(), None)
     alarm = asyncio.create_task(drive.draft.flush())
     await inserted.wait()
@@ -112,8 +109,7 @@ async def test_after_a_takeover_nothing_is_sent(drive: Drive, store: IncidentSto
     with pytest.raises(LeaseLost):
         await drive.ledger.advance(entry, Step.SENT)
 
-    other = StoreLedger(drive.stored._engine, taken, make_task(), clock=clock)
-    assert await other.entries() == ()
+    assert await entries_on_record(drive.engine, taken) == ()
 
 
 async def test_a_slow_step_keeps_nobody_waiting_for_the_log(drive: Drive, store: IncidentStore) -> None:

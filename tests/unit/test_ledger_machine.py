@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -14,17 +16,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from graph.checkpoint import CarriedSaver
 from graph.domain import Door, LedgerEntry, Step
 from graph.errors import ActionRefused, LeaseLost
 from server.database import open_database
-from server.ledger import StoreLedger
+from server.draft import Draft
+from server.ledger import StoreLedger, entries_on_record
 from server.record import Lease
 from server.store import LEASE, IncidentStore
 from tests.factories import Clock, make_clear, make_failure, make_snapshot, make_task
 from tools.ledger import ALLOWED_STEPS
 
+T = TypeVar("T")
+
 POSITIONS = st.integers(0, 2)
-WORKERS = st.integers(0, 3)
+NUMBERS = st.integers(0, 3)
 STEPS = st.sampled_from([Step.SENT, Step.SENT, *Step])  # most of what can go wrong comes after sending
 
 
@@ -42,16 +48,25 @@ def migrated() -> bytes:
         return path.read_bytes()
 
 
+@dataclass
+class Worker:
+    """One process with the lease it once took, and what it believes."""
+
+    lease: Lease
+    draft: Draft
+    ledger: StoreLedger
+    seen: dict[int, LedgerEntry]
+
+
 class LedgerMachine(RuleBasedStateMachine):
-    """Holds the store's ledger against a model of what may have happened."""
+    """Holds the store's ledger against a model of what may be on record."""
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.leases: list[Lease] = []  # one a worker; only the last is good
-        self.seen: list[dict[int, LedgerEntry]] = []  # what each worker believes, stale beliefs included
-        self.truth: dict[int, Step] = {}
-        self.sent: Counter[int] = Counter()
+        self.workers: list[Worker] = []  # only the last one's lease is good
+        self.truth: dict[int, Step] = {}  # what is committed
+        self.out: set[int] = set()  # requests that may have left for Airflow and were not read back as lost
 
     @initialize(positions=st.sets(POSITIONS))
     def begin(self, positions: set[int]) -> None:
@@ -73,74 +88,97 @@ class LedgerMachine(RuleBasedStateMachine):
         await self.store.open_incident(occurrence, make_snapshot())
 
     def teardown(self) -> None:
-        if self.leases:
+        if self.workers:
             self.runner.run(self.engine.dispose())
             self.folder.cleanup()
         self.runner.close()
 
-    @precondition(lambda self: len(self.leases) < 4)
+    @precondition(lambda self: len(self.workers) < 4)
     @rule()
     def take_over(self) -> None:
-        """The lease ran out; another worker begins with what the ledger holds."""
+        """The lease ran out; another worker begins with what is on record."""
         self.clock.forward(LEASE.total_seconds() + 1)
-        (lease,) = self.runner.run(self.store.claim_due(owner=f"w{len(self.leases)}", limit=1))
-        self.leases.append(lease)
-        held = self.runner.run(self._ledger(len(self.leases) - 1).entries(attempt=1))
-        self.seen.append({entry.position: entry for entry in held})
+        (lease,) = self.runner.run(self.store.claim_due(owner=f"w{len(self.workers)}", limit=1))
+        self.workers.append(self.runner.run(self._worker(lease)))
 
-    @rule(worker=WORKERS, position=POSITIONS)
-    def intend(self, worker: int, position: int) -> None:
-        worker %= len(self.leases)
-        call = self._ledger(worker).intend(1, position, make_clear(), {"by": worker})
-        if not self._is_current(worker):
-            with pytest.raises(LeaseLost):
-                self.runner.run(call)
-            return
-        entry = self.runner.run(call)
-        assert entry.step is self.truth.setdefault(position, Step.INTENT)
-        self.seen[worker][position] = entry
+    async def _worker(self, lease: Lease) -> Worker:
+        draft = Draft(self.store, lease, saver=CarriedSaver(), clock=self.clock)
+        ledger = StoreLedger(self.engine, draft, make_task(), clock=self.clock, quiet=frozenset())
+        seen = {entry.position: entry for entry in await ledger.entries(attempt=1)}
+        return Worker(lease, draft, ledger, seen)
 
-    @rule(worker=WORKERS, position=POSITIONS, step=STEPS)
-    def advance(self, worker: int, position: int, step: Step) -> None:
-        """Whoever is not current, or believes in a step that is past, changes nothing."""
-        worker = worker % len(self.leases)
-        entry = self.seen[worker].get(position)
+    @rule(number=NUMBERS, position=POSITIONS)
+    def intend(self, number: int, position: int) -> None:
+        """Promises nothing yet, so that nobody is refused."""
+        worker = self._at(number)
+        entry = self._do(worker, worker.ledger.intend(1, position, make_clear(), {"by": number}))
+        if position in worker.seen:
+            assert entry.step is worker.seen[position].step
+        worker.seen[position] = entry
+
+    @rule(number=NUMBERS, position=POSITIONS, step=STEPS)
+    def advance(self, number: int, position: int, step: Step) -> None:
+        """What is sent is on record first; whoever is not current sends nothing."""
+        worker = self._at(number)
+        entry = worker.seen.get(position)
         if entry is None:
             return
-        call = self._ledger(worker).advance(entry, step)
+        call = worker.ledger.advance(entry, step)
         if step not in ALLOWED_STEPS[entry.step]:
             with pytest.raises(ActionRefused):
-                self.runner.run(call)
-        elif not self._is_current(worker) or entry.step is not self.truth[position]:
+                self._do(worker, call)
+        elif step is not Step.SENT:
+            worker.seen[position] = self._do(worker, call)
+            if worker is self.workers[-1] and step is Step.INTENT:
+                self.out.discard(position)  # Airflow was asked: it never arrived
+        elif worker is not self.workers[-1]:
             with pytest.raises(LeaseLost):
-                self.runner.run(call)
+                self._do(worker, call)
+            worker.seen.clear()  # its drive is over
         else:
-            self.seen[worker][position] = self.runner.run(call)
-            self.truth[position] = step
-            # A read-back that finds nothing takes the sending back.
-            self.sent[position] += {Step.SENT: 1, Step.INTENT: -1}.get(step, 0)
+            worker.seen[position] = self._do(worker, call)
+            assert position not in self.out, "the same request may leave twice"
+            self.out.add(position)
+            self._committed(worker)
 
-    @rule(worker=WORKERS)
-    def crash(self, worker: int) -> None:
-        """Memory is gone; what the ledger holds is not."""
-        worker %= len(self.leases)
-        if self._is_current(worker):
-            held = self.runner.run(self._ledger(worker).entries(attempt=1))
-            self.seen[worker] = {entry.position: entry for entry in held}
+    @rule(number=NUMBERS)
+    def flush(self, number: int) -> None:
+        """The end of a drive, or something that has lain too long."""
+        worker = self._at(number)
+        if worker is self.workers[-1]:
+            self._do(worker, worker.draft.flush())
+            self._committed(worker)
+        else:
+            with pytest.raises(LeaseLost):
+                self._do(worker, worker.draft.flush())
+
+    @rule(number=NUMBERS)
+    def crash(self, number: int) -> None:
+        """Memory is gone; what is on record is not."""
+        if self._at(number) is self.workers[-1]:
+            self.workers[-1] = self.runner.run(self._worker(self.workers[-1].lease))
 
     @invariant()
-    def it_holds_what_happened(self) -> None:
-        if not self.leases:
+    def the_record_is_what_was_committed(self) -> None:
+        if not self.workers:
             return
-        held = self.runner.run(self._ledger(len(self.leases) - 1).entries(attempt=1))
+        held = self.runner.run(entries_on_record(self.engine, self.workers[-1].lease))
         assert {entry.position: entry.step for entry in held} == self.truth
-        assert all(count in (0, 1) for count in self.sent.values())
+        for position in self.out:
+            assert self.truth[position] is not Step.INTENT, "a request left that the record does not show"
 
-    def _is_current(self, worker: int) -> bool:
-        return worker == len(self.leases) - 1
+    def _at(self, number: int) -> Worker:
+        return self.workers[number % len(self.workers)]
 
-    def _ledger(self, worker: int) -> StoreLedger:
-        return StoreLedger(self.engine, self.leases[worker], make_task(), clock=self.clock)
+    def _do(self, worker: Worker, call: Coroutine[Any, Any, T]) -> T:
+        """Run it, and let no alarm write behind the model's back."""
+        try:
+            return self.runner.run(call)
+        finally:
+            worker.draft.quiet()
+
+    def _committed(self, worker: Worker) -> None:
+        self.truth = {position: entry.step for position, entry in worker.seen.items()}
 
 
 LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -3,36 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from graph.domain import Action, Door, Step
+from graph.checkpoint import CarriedSaver
+from graph.domain import Action, Door, LedgerEntry, Step
 from graph.errors import ActionRefused, LeaseLost
 from server.database import open_database
-from server.ledger import StoreLedger
+from server.draft import Draft
+from server.ledger import StoreLedger, entries_on_record
 from server.store import LEASE, IncidentStore
 from tests.factories import Clock, make_clear, make_failure, make_snapshot, make_task
 from tools.ledger import ActionLedger, MemoryLedger
 
 
+@dataclass
+class Kept:
+    """A ledger, and how another process would read it once everything is written."""
+
+    ledger: ActionLedger
+    draft: Draft | None = None
+    engine: AsyncEngine | None = None
+
+    async def on_record(self) -> tuple[LedgerEntry, ...]:
+        if self.draft is None or self.engine is None:
+            return await self.ledger.entries()
+        await self.draft.flush()
+        return await entries_on_record(self.engine, self.draft.lease)
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-async def ledger(
+async def kept(
     request: pytest.FixtureRequest, new_database: Callable[[str], str], clock: Clock
-) -> AsyncIterator[ActionLedger]:
+) -> AsyncIterator[Kept]:
     if request.param == "memory":
-        yield MemoryLedger(1)
+        yield Kept(MemoryLedger(1))
         return
     async with open_database(new_database(request.param)) as engine:
-        yield await leased(engine, IncidentStore(engine, clock=clock), clock)
+        one = await leased(engine, IncidentStore(engine, clock=clock), clock)
+        yield one
+        if one.draft is not None:
+            await one.draft.end()
 
 
-async def leased(engine: AsyncEngine, store: IncidentStore, clock: Clock) -> StoreLedger:
+@pytest.fixture
+def ledger(kept: Kept) -> ActionLedger:
+    return kept.ledger
+
+
+async def leased(engine: AsyncEngine, store: IncidentStore, clock: Clock) -> Kept:
     await store.accept([make_failure()], door=Door.POLL)
     (occurrence,) = await store.new_occurrences()
     await store.open_incident(occurrence, make_snapshot())
     (lease,) = await store.claim_due(owner="a", limit=1)
-    return StoreLedger(engine, lease, make_task(), clock=clock)
+    draft = Draft(store, lease, saver=CarriedSaver(), clock=clock)
+    ledger = StoreLedger(engine, draft, make_task(), clock=clock, quiet=frozenset())
+    return Kept(ledger, draft, engine)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +71,12 @@ async def leased(engine: AsyncEngine, store: IncidentStore, clock: Clock) -> Sto
         pytest.param([Step.SENT, Step.INTENT, Step.SENT, Step.CONFIRMED], id="read back: never arrived"),
     ],
 )
-async def test_an_entry_moves_step_by_step(ledger: ActionLedger, path: list[Step]) -> None:
-    entry = await ledger.intend(1, 0, make_clear(), {"state": "failed"})
+async def test_an_entry_moves_step_by_step(kept: Kept, path: list[Step]) -> None:
+    entry = await kept.ledger.intend(1, 0, make_clear(), {"state": "failed"})
     for step in path:
-        entry = await ledger.advance(entry, step)
+        entry = await kept.ledger.advance(entry, step)
 
-    (stored,) = await ledger.entries()
+    (stored,) = await kept.on_record()
     assert stored.step is path[-1]
     assert stored.before == {"state": "failed"}
     assert stored.key == f"airmedic:{stored.incident_id}.1.0"
@@ -97,14 +125,28 @@ async def test_attempts_are_told_apart(ledger: ActionLedger) -> None:
     assert [(e.attempt, e.position) for e in await ledger.entries(attempt=2)] == [(2, 0), (2, 1)]
 
 
+async def test_attempts_on_record_are_told_apart(kept: Kept) -> None:
+    await kept.ledger.intend(1, 0, make_clear(), None)
+    await kept.ledger.intend(2, 0, make_clear(), None)
+
+    assert [(e.attempt, e.position) for e in await kept.on_record()] == [(1, 0), (2, 0)]
+
+
 async def test_after_a_takeover_nothing_can_be_written(
     engine: AsyncEngine, store: IncidentStore, clock: Clock
 ) -> None:
     old = await leased(engine, store, clock)
-    entry = await old.intend(1, 0, make_clear(), None)
+    assert old.draft is not None
+    entry = await old.ledger.intend(1, 0, make_clear(), None)
     clock.forward(LEASE.total_seconds() + 1)
-    await store.claim_due(owner="b", limit=1)
+    (lease,) = await store.claim_due(owner="b", limit=1)
 
-    for attempt in (old.advance(entry, Step.SENT), old.intend(1, 1, make_clear(), None), old.entries()):
+    for attempt in (
+        old.ledger.advance(entry, Step.SENT),
+        old.draft.flush(),
+        entries_on_record(engine, old.draft.lease),
+    ):
         with pytest.raises(LeaseLost):
             await attempt
+    assert await entries_on_record(engine, lease) == ()
+    await old.draft.end()
