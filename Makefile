@@ -27,7 +27,7 @@ airflow: $(UV) ## install the Airflow that demo and tests heal
 demo: setup ## break a real pipeline and watch it heal (ARGS="--once --yes", see --help)
 	@$(RUN) airmedic demo $(ARGS)
 
-test: setup airflow browser ## the whole test suite, the real-Airflow tests included
+test: setup airflow ## the whole test suite, the real-Airflow tests included (the console's need `make browser` once)
 	@$(RUN) pytest $(ARGS)
 	@cd airflow && $(UV) run --frozen --no-sync pytest -q
 

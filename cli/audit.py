@@ -16,9 +16,9 @@ from typing import Annotated, TypeVar
 import typer
 
 from graph.errors import AirmedicError, SettingsInvalid
-from server.audit import AuditTrail
-from server.audit_chain import AuditHead, Break, ChainCheck, StoredEntry
-from server.audit_read import heads_in, open_trail
+from server.audit.chain import AuditHead, Break, ChainCheck, StoredEntry
+from server.audit.read import heads_in, open_trail
+from server.audit.trail import AuditTrail
 
 BROKEN = 1
 WRONG_SETTINGS = 2

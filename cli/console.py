@@ -40,7 +40,7 @@ async def serve_console(api: str, *, host: str, port: int) -> None:
     import uvicorn
 
     from cli.serve import address_of, bind
-    from server.access import is_loopback
+    from server.access.entry import is_loopback
 
     if not api.startswith(("http://", "https://")):
         raise SettingsInvalid(f"--api is {api!r}; it must start with http:// or https://")

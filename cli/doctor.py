@@ -23,13 +23,13 @@ from graph.errors import (
     NotPermitted,
     SettingsInvalid,
 )
-from server.access import api_token, check_exposure, is_loopback, webhook_secrets
-from server.checkup import look_at_database, sqlite_file
-from server.database import open_database
+from server.access.entry import api_token, check_exposure, is_loopback, webhook_secrets
+from server.db.checkup import look_at_database, sqlite_file
+from server.db.database import open_database
+from server.observe.vitals import LOW_SPACE, NO_SPACE, rooms
 from server.service import connect
 from server.settings import Settings, load_settings
 from server.store import IncidentStore
-from server.vitals import LOW_SPACE, NO_SPACE, rooms
 from tools.actions import ActionCatalogue
 from tools.gateway import AirflowGateway
 from tools.policy_file import load_policy

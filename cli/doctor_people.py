@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from cli.doctor import Finding, fail, ok, warn
 from graph.errors import AirmedicError, SettingsInvalid, StoreUnavailable
-from server.apprise_door import AppriseDoor
-from server.audit_read import open_trail
-from server.checkup import look_at_database
-from server.database import engine_url
-from server.outbox import read_state
-from server.people import audit_keys, routing_of
+from server.audit.read import open_trail
+from server.db.checkup import look_at_database
+from server.db.database import engine_url
+from server.people.apprise_door import AppriseDoor
+from server.people.outbox import read_state
+from server.people.people import audit_keys, routing_of
 from server.settings import Settings
 
 

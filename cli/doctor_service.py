@@ -10,15 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from cli.doctor import Finding, fail, ok, warn
 from graph.errors import AirmedicError, SettingsInvalid
-from server.access import api_token
+from server.access.entry import api_token
+from server.access.tokens import TokenStore
 from server.backlog import LATE, TOO_LATE, Backlog
-from server.checkup import look_at_database
-from server.database import engine_url
-from server.findings import Findings
+from server.db.checkup import look_at_database
+from server.db.database import engine_url
+from server.observe.telemetry import wants_langsmith, wants_spans
 from server.settings import Settings
 from server.store import IncidentStore
-from server.telemetry import wants_langsmith, wants_spans
-from server.tokens import TokenStore
+from server.watch.findings import Findings
 from tools.probes import Probes, parse_probes
 
 SOON = timedelta(days=7)  # before a token expires

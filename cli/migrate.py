@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from graph.errors import AirmedicError, SettingsInvalid
-from server.database import newest_version, open_database, schema_version
+from server.db.database import newest_version, open_database, schema_version
 from server.settings import load_database_url
 
 BEHIND, WRONG = 1, 2
@@ -51,7 +51,7 @@ async def _upgrade(url: str) -> None:
 
 
 def _carry(source: str, url: str) -> None:
-    from server.carry_over import carry_over
+    from server.db.carry_over import carry_over
 
     if not source.startswith("sqlite:///"):
         raise SettingsInvalid("--from names a SQLite store, like sqlite:///airmedic.db")

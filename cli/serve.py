@@ -14,7 +14,7 @@ import uvicorn
 
 from gradio_ui.app import mount
 from graph.errors import SettingsInvalid
-from server.access import check_exposure_with_tokens, start_warnings
+from server.access.entry import check_exposure_with_tokens, start_warnings
 from server.app import ServiceFactory, create_app
 from server.embedded import EmbeddedServer
 from server.logs import open_logs

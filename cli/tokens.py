@@ -15,10 +15,10 @@ from rich.table import Table
 
 from graph.domain import Role
 from graph.errors import AirmedicError, TokenInvalid
-from server.audit_read import checked_trail
-from server.database import open_database
+from server.access.tokens import AccessToken, TokenStore, utc_now
+from server.audit.read import checked_trail
+from server.db.database import open_database
 from server.settings import load_database_url
-from server.tokens import AccessToken, TokenStore, utc_now
 
 FAILED = 2
 NEVER = "never"

@@ -24,8 +24,8 @@ from gradio_ui.desk import Desk
 from gradio_ui.door import PATHS, FrontDoor
 from gradio_ui.fence import Fence
 from gradio_ui.news import News
-from server.access import is_loopback, local_hosts
-from server.doorkeeper import doorkeeper_of
+from server.access.doorkeeper import doorkeeper_of
+from server.access.entry import is_loopback, local_hosts
 from server.service import Service
 
 PATH = "/console"

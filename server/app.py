@@ -10,15 +10,15 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from graph.domain import Role
-from server.access import caller, check_exposure_with_tokens, cors_origins, local_hosts, require
+from server.access.doorkeeper import Doorkeeper
+from server.access.entry import caller, check_exposure_with_tokens, cors_origins, local_hosts, require
+from server.access.idempotency import Idempotency
+from server.access.limits import Envelope, Fence, Gate
 from server.chat.chat import open_chat
-from server.demo_source import SourceState, employees_router
-from server.doorkeeper import Doorkeeper
-from server.idempotency import Idempotency
-from server.limits import Envelope, Fence, Gate
-from server.metrics import Metrics
+from server.demo.source import SourceState, employees_router
+from server.observe.metrics import Metrics
+from server.observe.pulse import Pulse
 from server.problems import Problem, add_problem_handlers, documented
-from server.pulse import Pulse
 from server.routes import chat, control, decisions, demo, desk, health, incidents, me, overview, webhook
 from server.service import Service, open_service
 from server.settings import Settings

@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.domain import DomainType, Status
-from server.database import store_errors
-from server.figures import Queue
+from server.db.database import store_errors
+from server.db.tables import IncidentRow, OccurrenceRow
+from server.observe.figures import Queue
 from server.store import IncidentStore
 from server.store_reads import ENDED
-from server.tables import IncidentRow, OccurrenceRow
 
 LATE = 120.0  # seconds of waiting that people should know of
 TOO_LATE = 900.0  # seconds after which the work is not being done

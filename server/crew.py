@@ -23,11 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.errors import AirmedicError
-from server.database import store_errors
-from server.heartbeats import Heartbeats
+from server.db.database import store_errors
+from server.db.tables import IncidentRow
+from server.db.tables_work import DutyRow, WorkerRow
+from server.observe.heartbeats import Heartbeats
 from server.runner import forever
-from server.tables import IncidentRow
-from server.tables_work import DutyRow, WorkerRow
 
 log = structlog.get_logger("crew")
 

@@ -15,10 +15,10 @@ import structlog
 
 from graph.checkpoint import CarriedSaver
 from graph.errors import AirmedicError
-from server.database import store_errors
+from server.db.database import store_errors
+from server.db.group_writer import Writing
 from server.driving import Found, StoreDriving, log_row
-from server.group_writer import Writing
-from server.notifier import Notice
+from server.people.notifier import Notice
 from server.record import Lease
 
 log = structlog.get_logger("runner")

@@ -29,17 +29,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col
 
 from graph.errors import LeaseLost
-from server.audit import AuditTrail, audited
-from server.database import store_errors
-from server.group_writer import GroupWriter, Writing
-from server.notifier import Notice, NoticePost
-from server.prepared import Prepared
+from server.audit.trail import AuditTrail, audited
+from server.db.database import store_errors
+from server.db.group_writer import GroupWriter, Writing
+from server.db.prepared import Prepared
+from server.db.rows import incident_of
+from server.db.sqlite_connection import in_place
+from server.db.tables import EventRow, IncidentRow, LogRow
+from server.db.tables_work import CheckpointRow
+from server.people.notifier import Notice, NoticePost
 from server.record import IncidentRecord, Lease
-from server.rows import incident_of
-from server.sqlite_connection import in_place
 from server.store_reads import ENDED, StoreReads
-from server.tables import EventRow, IncidentRow, LogRow
-from server.tables_work import CheckpointRow
 
 LEASE = timedelta(seconds=30)
 

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlmodel import col
 
 from graph.domain import DomainType, RootCause
-from server.database import store_errors
-from server.tables_api import FeedbackRow
+from server.db.database import store_errors
+from server.db.tables_api import FeedbackRow
 
 SHOWN = 200  # of one incident
 

@@ -19,15 +19,15 @@ from sqlmodel import col
 
 from graph.domain import Action, LedgerEntry, Step, TaskRef
 from graph.errors import LeaseLost
-from server.audit_writes import intent_entry, step_entry
-from server.database import store_errors
+from server.audit.writes import intent_entry, step_entry
+from server.db.database import store_errors
+from server.db.group_writer import Writing
+from server.db.prepared import Prepared
+from server.db.rows import ledger_of
+from server.db.sqlite_connection import in_place
+from server.db.tables import ActionRow, IncidentRow
 from server.draft import Draft
-from server.group_writer import Writing
-from server.prepared import Prepared
 from server.record import Lease
-from server.rows import ledger_of
-from server.sqlite_connection import in_place
-from server.tables import ActionRow, IncidentRow
 from tools.ledger import check_same, check_step, ledger_key
 
 

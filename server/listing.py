@@ -1,4 +1,4 @@
-"""Lists and searches incidents: keyset pages, whatever their number. See `server.search_index`."""
+"""Lists and searches incidents: keyset pages, whatever their number. See `server.db.search_index`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from sqlmodel import col
 
 from graph.domain import DomainType, Outcome, RootCause, Severity, Status, TaskRef
 from graph.errors import QueryInvalid
-from server.database import store_errors
+from server.db.database import store_errors
+from server.db.search_index import match_expression
+from server.db.tables import IncidentRow, UtcDateTime
 from server.record import IncidentLine
-from server.search_index import match_expression
-from server.tables import IncidentRow, UtcDateTime
 
 COUNTED = 1000  # matches; more are said to be more
 NEAR = 2000  # rows nearest to where a page begins; Postgres looks at them one by one

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Literal
 
 from graph.domain import Outcome, Status
-from server.figures import TIMES, Story, buckets, spread
 from server.listing import IncidentQuery
-from server.machine import MachineWatch
+from server.observe.figures import TIMES, Story, buckets, spread
+from server.observe.machine import MachineWatch
 from server.pipelines import Pipelines, success_rate
 from server.record import LogQuery
 from server.schemas_overview import (

@@ -12,12 +12,12 @@ from sqlmodel import col
 
 from graph.domain import Connection, Outcome, TaskRef
 from nodes.deps import Control
-from server.database import store_errors
-from server.prepared import Prepared
+from server.db.database import store_errors
+from server.db.prepared import Prepared
+from server.db.sqlite_connection import in_place
+from server.db.tables import ActionRow, IncidentRow, UtcDateTime
 from server.snapshots import read_snapshots
-from server.sqlite_connection import in_place
 from server.store import IncidentStore
-from server.tables import ActionRow, IncidentRow, UtcDateTime
 from tools.policy import Counters
 
 CONTROL = "control"  # the setting that holds {"paused": bool, "shadow": bool}

@@ -17,14 +17,14 @@ from sqlmodel import col
 
 from graph.domain import Door, IncidentKind, Status, TaskRef, TaskSnapshot
 from graph.errors import DecisionConflict
-from server.audit import AuditTrail
-from server.audit_chain import AuditEntry
-from server.database import store_errors
+from server.audit.chain import AuditEntry
+from server.audit.trail import AuditTrail
+from server.db.database import store_errors
+from server.db.sqlite_connection import in_place
+from server.db.tables import EventRow, IncidentRow
+from server.db.tables_chat import RequestRow
 from server.record import IncidentRecord, Occurrence
-from server.sqlite_connection import in_place
 from server.store import REOPENED, IncidentStore, insert_once, open_key
-from server.tables import EventRow, IncidentRow
-from server.tables_chat import RequestRow
 from tools.requested import Request, Wish, asked_for, request_ref
 
 # Of these an incident may hold the task instance that a retry is asked for.

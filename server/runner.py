@@ -22,10 +22,10 @@ from graph.state import HealState
 from nodes.deps import Deps
 from server.draft import Draft
 from server.driving import Taken
-from server.heartbeats import Heartbeats
 from server.narration import columns_of, events_of
-from server.notices import of_outcome, of_question
-from server.notifier import Notice, Notifier
+from server.observe.heartbeats import Heartbeats
+from server.people.notices import of_outcome, of_question
+from server.people.notifier import Notice, Notifier
 from server.record import IncidentRecord, Lease
 from server.store import REOPENED, IncidentStore
 

@@ -17,30 +17,30 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from graph.builder import build_graph
 from graph.checkpoint import CarriedSaver, open_saver
 from nodes.deps import Deps, Limits
-from server.audit import AuditTrail
+from server.access.kept_answers import KeptAnswers
+from server.access.tokens import TokenStore
+from server.audit.trail import AuditTrail
 from server.crew import Crew, open_crew
-from server.database import open_database
+from server.db.database import open_database
 from server.diagnosing import open_diagnostician
 from server.draft import Draft
-from server.heartbeats import Heartbeats
 from server.intake import Intake
-from server.kept_answers import KeptAnswers
 from server.ledger import StoreLedger
-from server.notifier import LogNotifier, Notifier
-from server.observing import Observing, open_observing
-from server.outbox import Outbox
-from server.people import People, audit_keys, make_outbox
-from server.people_service import load_policy_audited, open_people
+from server.observe.heartbeats import Heartbeats
+from server.observe.observing import Observing, open_observing
+from server.observe.telemetry import open_telemetry
+from server.people.notifier import LogNotifier, Notifier
+from server.people.outbox import Outbox
+from server.people.people import People, audit_keys, make_outbox
+from server.people.service import load_policy_audited, open_people
 from server.record import IncidentRecord
 from server.records import StoreRecords
 from server.requests import Requests
 from server.runner import MakeDeps, Runner, forever
 from server.settings import Settings
 from server.store import IncidentStore
-from server.telemetry import open_telemetry
-from server.tokens import TokenStore
-from server.watch import Watch
-from server.watch_service import open_watch
+from server.watch.service import open_watch
+from server.watch.watch import Watch
 from tools.actions import ActionCatalogue
 from tools.airflow_cached import CachedDags
 from tools.airflow_rest import open_airflow

@@ -14,18 +14,13 @@ from sqlmodel import SQLModel, col
 
 from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot, digest
 from graph.errors import DecisionConflict
-from server.audit import audited, bounded
-from server.audit_chain import AuditEntry
-from server.database import store_errors
-from server.driving import LEASE as LEASE
-from server.driving import LINES, StoreDriving, insert_once_in, log_row
-from server.driving import insert_once as insert_once
-from server.group_writer import Writing
-from server.prepared import Prepared
-from server.record import IncidentRecord, Occurrence
-from server.rows import occurrence_of
-from server.store_reads import ENDED
-from server.tables import (
+from server.audit.chain import AuditEntry
+from server.audit.trail import audited, bounded
+from server.db.database import store_errors
+from server.db.group_writer import Writing
+from server.db.prepared import Prepared
+from server.db.rows import occurrence_of
+from server.db.tables import (
     DecisionRow,
     DeliveryRow,
     EventRow,
@@ -34,7 +29,12 @@ from server.tables import (
     OccurrenceRow,
     SettingRow,
 )
-from server.tables_work import CheckpointRow
+from server.db.tables_work import CheckpointRow
+from server.driving import LEASE as LEASE
+from server.driving import LINES, StoreDriving, insert_once_in, log_row
+from server.driving import insert_once as insert_once
+from server.record import IncidentRecord, Occurrence
+from server.store_reads import ENDED
 from tools.signature import template
 
 REOPENED = {"reopened": True}  # stands in `answer` until the graph has begun again

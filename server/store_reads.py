@@ -16,15 +16,11 @@ from sqlmodel import col
 
 from graph.domain import Diagnosis, Outcome, Status, TaskRef
 from graph.errors import IncidentNotFound
-from server.database import store_errors
-from server.feedback import FeedbackStore, counting
-from server.figures import Figures
-from server.listing import Listing
-from server.prepared import Prepared
-from server.record import AgentEvent, IncidentDetail, IncidentRecord, LogQuery
-from server.rows import answer_of, event_of, incident_of, ledger_of, occurrence_of
-from server.sqlite_connection import in_place
-from server.tables import (
+from server.db.database import store_errors
+from server.db.prepared import Prepared
+from server.db.rows import answer_of, event_of, incident_of, ledger_of, occurrence_of
+from server.db.sqlite_connection import in_place
+from server.db.tables import (
     ActionRow,
     DecisionRow,
     EventRow,
@@ -33,6 +29,10 @@ from server.tables import (
     OccurrenceRow,
     SettingRow,
 )
+from server.feedback import FeedbackStore, counting
+from server.listing import Listing
+from server.observe.figures import Figures
+from server.record import AgentEvent, IncidentDetail, IncidentRecord, LogQuery
 from tools.memory import Remembered
 
 ENDED = (Status.CLOSED, Status.ESCALATED)
@@ -228,14 +228,6 @@ class StoreReads:
         """Incidents that wait for a person: the world may move under them."""
         query = select(IncidentRow).where(col(IncidentRow.status) == Status.WAITING_DECISION.value)
         return [incident_of(row) for row in await self._rows(query)]
-
-    async def any_open(self) -> bool:
-        """Whether any incident still goes on."""
-        query = select(func.count(col(IncidentRow.id))).where(
-            col(IncidentRow.status).not_in([status.value for status in ENDED])
-        )
-        async with self._engine.connect() as connection:
-            return bool((await connection.execute(query)).scalar_one())
 
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
         """The task instances whose failures an incident holds, by map index."""

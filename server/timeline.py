@@ -9,32 +9,8 @@ from pydantic import JsonValue
 
 from server.record import AgentEvent, IncidentDetail
 from server.schemas import AnswerBody
+from server.telling import title
 
-TITLES = {
-    "opened": "incident opened",
-    "joined": "another failure joined",
-    "intervened": "taken up",
-    "watched": "Airflow still works on it",
-    "dismissed": "dismissed",
-    "recovered": "recovered by itself",
-    "diagnosed": "cause named",
-    "decided": "policy decided",
-    "asked": "a person is asked",
-    "answered": "a person answered",
-    "answer_refused": "an answer was refused",
-    "approved": "approved",
-    "waiting": "waiting",
-    "fix_applied": "fix applied",
-    "fix_stopped": "fix stopped",
-    "fix_undone": "fix taken back",
-    "checked": "checked",
-    "withdrawn": "plan withdrawn",
-    "noted": "noted",
-    "ended": "ended",
-    "closed": "closed by a person",
-    "reopened": "given back by a person",
-    "step_failed": "a step failed, it is tried again",
-}
 TELLING = ("summary", "reason", "message", "outcome", "root_cause", "by")  # the first that is there is told
 
 Kind = Literal["occurrence", "event", "write", "answer", "feedback"]
@@ -94,7 +70,7 @@ def _events(detail: IncidentDetail) -> list[Moment]:
             kind="event",
             node=one.node,
             name=one.name,
-            title=TITLES.get(one.name, one.name.replace("_", " ")),
+            title=title(one.name),
             detail=_told(one),
             data=one.data,
         )

@@ -11,7 +11,7 @@ from typing import Any, cast
 import yaml
 
 from graph.domain import AirflowHealth, Door, FailureId, TaskRef, TaskSnapshot
-from server.notifier import SilentNotifier
+from server.people.notifier import SilentNotifier
 from server.service import Service, open_service
 from server.settings import Settings, load_settings
 from tools.airflow_memory import MemoryAirflow, TaskSpec, Try

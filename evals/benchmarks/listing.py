@@ -19,7 +19,7 @@ from rich.table import Table
 
 from evals.benchmarks.listing_store import APART, START, fill_postgres, fill_sqlite
 from graph.domain import DomainType, Outcome, RootCause, Severity, Status
-from server.database import open_database
+from server.db.database import open_database
 from server.listing import IncidentQuery, Listing
 
 LIMIT = 50

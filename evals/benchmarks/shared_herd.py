@@ -20,7 +20,7 @@ from evals.benchmarks.herd import Herd, settings_for
 from evals.benchmarks.quiet import quiet
 from graph.domain import TaskRef
 from server.loop import run as run_loop
-from server.notifier import SilentNotifier
+from server.people.notifier import SilentNotifier
 from server.service import open_service, utc_now
 from tools.gateway import AirflowGateway
 

@@ -22,7 +22,7 @@ import typer
 from evals.benchmarks.report import Report, Row, finish
 from evals.benchmarks.shared_herd import TABLE
 from graph.domain import Door, FailureId, TaskRef
-from server.database import open_database
+from server.db.database import open_database
 from server.loop import run as run_loop
 from server.service import utc_now
 from server.store import IncidentStore

@@ -20,7 +20,7 @@ from evals.faults.stage import Stage, serving, stage_settings
 from evals.faults.world import FEED, PIPELINE, Layout, World, open_world
 from graph.errors import SandboxFailed
 from server.app import create_app
-from server.demo_source import SourceServer, SourceState
+from server.demo.source import SourceServer, SourceState
 from server.settings import Settings
 
 MEDIC = "airmedic"  # Airmedic's name in Airflow

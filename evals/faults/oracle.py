@@ -20,7 +20,7 @@ from typing import NamedTuple
 from evals.faults.airflow_admin import BenchFailed
 from evals.faults.catalogue import DataCheck
 from evals.faults.world import SHARDS_SETTING, Layout
-from server.demo_source import DEPARTMENTS, SourceFaults, employee, healthy_rows, rows
+from server.demo.source import DEPARTMENTS, SourceFaults, employee, healthy_rows, rows
 
 COLUMNS = "id, name, email, department, salary, hired_on"
 SHOWN = 5  # differences quoted

@@ -108,10 +108,6 @@ class Sandbox:
             client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
             await self._until(f"DAG {dag_id!r}", within, lambda: _parsed(client, dag_id))
 
-    async def airflow_cli(self, *args: str) -> str:
-        """Run an `airflow` command against this Airflow; its standard output."""
-        return await _run([str(_executable()), *args], env=self._env, what=f"airflow {args[0]}")
-
     async def _until(self, what: str, seconds: float, ready: Callable[[], Awaitable[bool]]) -> None:
         try:
             async with asyncio.timeout(seconds):

@@ -19,7 +19,7 @@ from evals.faults.sandbox import Sandbox, free_port, open_sandbox
 from evals.faults.world import FEED, PIPELINE, Layout, World, open_world
 from graph.errors import SandboxFailed
 from server.app import create_app
-from server.demo_source import SourceServer, SourceState
+from server.demo.source import SourceServer, SourceState
 from server.embedded import EmbeddedServer
 from server.service import Service
 from server.settings import Settings, load_settings

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.faults.world import FEED, PIPELINE, PIPELINE_FILE, POOL, SOURCE, SOURCE_PATH, World
-from server.demo_source import SourceFaults
+from server.demo.source import SourceFaults
 
 BACK_AFTER = 20.0  # seconds a source stays away after the task has failed for good
 BUSY_FOR = 15.0  # seconds of 503 after that

@@ -30,8 +30,8 @@ from evals.faults.twin_airflow import Engine, Told, TwinAirflow, moving
 from evals.faults.world import FEED, PIPELINE, Layout, World
 from graph.domain import Door, FailureId, TaskRef
 from graph.errors import AirmedicError, SandboxFailed
-from server.demo_source import SourceServer, SourceState
-from server.notifier import SilentNotifier
+from server.demo.source import SourceServer, SourceState
+from server.people.notifier import SilentNotifier
 from server.record import AgentEvent
 from server.service import Service, open_service
 from server.settings import load_settings

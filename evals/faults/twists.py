@@ -11,7 +11,7 @@ from evals.faults import steps
 from evals.faults.airflow_admin import BenchFailed
 from evals.faults.relay import Relay
 from evals.faults.world import PARSED_WITHIN, PIPELINE, PIPELINE_FILE, SAFE_TAG, SOURCE, World
-from server.demo_source import SourceFaults, SourceServer, SourceState
+from server.demo.source import SourceFaults, SourceServer, SourceState
 
 SHARDS = "employees_shards"
 ENRICHED = "employees_enriched"

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from evals.faults.airflow_admin import AirflowAdmin, BenchFailed, open_admin
 from graph.domain import canonical_json
-from server.demo_source import SourceServer
+from server.demo.source import SourceServer
 
 PROJECT = Path(__file__).resolve().parents[2] / "airflow"
 

@@ -15,13 +15,13 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from graph.checkpoint import open_saver
 from graph.domain import digest
 from graph.errors import AirmedicError, DecisionConflict
-from server.callers import Caller
+from server.access.callers import Caller
 from server.chat.agent import Conversation, Thread, build_chat, outcome_of
 from server.chat.desk import Desk
 from server.chat.threads import ThreadLine, Threads
 from server.diagnosing import model_settings
+from server.observe.pulse import Pulse
 from server.overview import Overview
-from server.pulse import Pulse
 from server.service import Service
 from server.settings import Settings
 from tools.llm_endpoint import ModelSettings

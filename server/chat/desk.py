@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from server.callers import Caller
+from server.access.callers import Caller
+from server.observe.pulse import Pulse
 from server.overview import Overview
-from server.pulse import Pulse
 from server.service import Service
 
 

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.domain import DomainType
-from server.database import store_errors
+from server.db.database import store_errors
+from server.db.tables_chat import ThreadRow
 from server.store import insert_once
-from server.tables_chat import ThreadRow
 
 MOST = 100  # threads of one person; older ones are forgotten
 

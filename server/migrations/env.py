@@ -1,18 +1,18 @@
-"""Alembic's entry: runs on the connection that `server.database` hands over."""
+"""Alembic's entry: runs on the connection that `server.db.database` hands over."""
 
 from __future__ import annotations
 
 from alembic import context
 from sqlmodel import SQLModel
 
-import server.tables
-import server.tables_access
-import server.tables_api
-import server.tables_chat
-import server.tables_people
-import server.tables_retention
-import server.tables_watch
-import server.tables_work  # noqa: F401  the imports fill SQLModel.metadata
+import server.db.tables
+import server.db.tables_access
+import server.db.tables_api
+import server.db.tables_chat
+import server.db.tables_people
+import server.db.tables_retention
+import server.db.tables_watch
+import server.db.tables_work  # noqa: F401  the imports fill SQLModel.metadata
 
 OURS = set(SQLModel.metadata.tables)
 

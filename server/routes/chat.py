@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
-from server.access import ServiceDep, ViewerDep
+from server.access.entry import ServiceDep, ViewerDep
 from server.answers import BodyType, plain
 from server.chat.chat import Chat, Event, TooBusy
 from server.chat.hints import hints

@@ -6,8 +6,8 @@ from fastapi import APIRouter, HTTPException
 from pydantic import JsonValue
 
 from graph.domain import Role
-from server.access import OperatorDep, ServiceDep, ViewerDep
-from server.audit_chain import AuditEntry
+from server.access.entry import OperatorDep, ServiceDep, ViewerDep
+from server.audit.chain import AuditEntry
 from server.problems import documented
 from server.records import CONTROL
 from server.schemas import ControlIn, ControlOut

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Response
 
 from graph.domain import Answer, AnswerKind
 from graph.errors import ActionRefused, DecisionConflict, DecisionInvalid, StoreUnavailable
-from server.access import OperatorDep, ServiceDep, check_approver
+from server.access.entry import OperatorDep, ServiceDep, check_approver
 from server.answers import DecisionBody, DecisionIn, HitlDecisions, InboxAnswer, Question, to_answer
 from server.problems import documented
 from server.record import IncidentRecord

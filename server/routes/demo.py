@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from pydantic import ConfigDict, Field
 
 from graph.domain import DomainType
-from server.access import OperatorDep, ServiceDep
+from server.access.entry import OperatorDep, ServiceDep
 from server.answers import BodyType
+from server.demo.simulation import SCENARIOS, ScenarioName, simulate
 from server.problems import documented
 from server.schemas import AnswerBody, IncidentDetailOut
-from server.simulation import SCENARIOS, ScenarioName, simulate
 from server.timeline import Moment, timeline_of
 
 router = APIRouter(tags=["demo"])

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from graph.domain import TaskLog, TaskSnapshot
 from graph.errors import AirflowUnreachable, StoreUnavailable
-from server.access import OperatorDep, ServiceDep, ViewerDep
+from server.access.entry import OperatorDep, ServiceDep, ViewerDep
 from server.problems import documented
 from server.schemas import FeedbackIn, FeedbackOut
 from server.schemas_overview import DiagnoseIn, DiagnoseOut, PolicyOut

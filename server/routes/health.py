@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from server.access import PulseDep, ViewerDep
-from server.metrics import TEXT, Metrics
+from server.access.entry import PulseDep, ViewerDep
+from server.observe.metrics import TEXT, Metrics
 from server.problems import documented
 from server.schemas import AliveOut, PartOut, ReadyOut
 

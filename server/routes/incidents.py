@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import AfterValidator, AwareDatetime
 
 from graph.domain import Outcome, RootCause, Severity, Status
-from server.access import ServiceDep, ViewerDep
+from server.access.entry import ServiceDep, ViewerDep
 from server.listing import COUNTED, IncidentQuery
 from server.problems import documented
 from server.schemas import IncidentDetailOut, IncidentOut, IncidentPage

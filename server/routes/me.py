@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from graph.domain import Role
-from server.access import ViewerDep
+from server.access.entry import ViewerDep
 from server.problems import documented
 from server.schemas import AnswerBody
 

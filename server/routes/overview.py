@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import JsonValue
 
 from graph.domain import Door, Status
-from server.access import PulseDep, ServiceDep, ViewerDep
+from server.access.entry import PulseDep, ServiceDep, ViewerDep
 from server.intake import WATERMARK
+from server.observe.pulse import AirflowPulse, Part
 from server.overview import Overview
 from server.problems import documented
-from server.pulse import AirflowPulse, Part
 from server.record import LogQuery
 from server.routes.control import read_switches
 from server.routes.incidents import LARGEST, PLAIN, Moment

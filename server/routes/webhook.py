@@ -10,7 +10,7 @@ from pydantic import BaseModel, JsonValue
 
 from graph.domain import Door
 from graph.errors import EventInvalid, NotAuthentic
-from server.access import webhook_secrets
+from server.access.entry import webhook_secrets
 from server.events import TaskEvent, check_signature, parse_event
 from server.problems import documented
 from server.schemas import EventAccepted

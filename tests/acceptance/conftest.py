@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from evals.faults.world import FEED, PIPELINE, Layout, World, open_world
-from server.demo_source import SourceServer, SourceState
+from server.demo.source import SourceServer, SourceState
 from tests.acceptance.proxy import Proxy, open_proxy
 from tests.acceptance.scene import Medic, Scene
 from tests.conftest import AirflowUnderTest

@@ -7,7 +7,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from graph.domain import Answer, AnswerKind, Door, FailureId, Role, Status, TaskRef
-from server.notifier import SilentNotifier
+from server.people.notifier import SilentNotifier
 from server.service import Service, open_service
 from server.settings import Settings
 from tests.browser.world import ATTACK, BROKEN, LIMITED, LOCKED, RENAMED, UNSAFE, make_airflow

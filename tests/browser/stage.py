@@ -26,7 +26,7 @@ from gradio_ui.app import mount
 from graph.domain import Door, FailureId, Role, TaskRef
 from server.app import create_app
 from server.embedded import EmbeddedServer
-from server.notifier import SilentNotifier
+from server.people.notifier import SilentNotifier
 from server.service import Service, open_service
 from server.settings import Settings, load_settings
 from tests.browser.history import make_history

@@ -20,7 +20,7 @@ from evals.faults.catalogue import DataCheck
 from evals.faults.injections import INJECTIONS
 from evals.faults.oracle import judge
 from evals.faults.world import FEED, PIPELINE, TASKS, Layout, World, open_world
-from server.demo_source import SourceServer, SourceState
+from server.demo.source import SourceServer, SourceState
 from tests.conftest import AirflowUnderTest
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session")]

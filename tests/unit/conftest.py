@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from server.database import open_database
+from server.db.database import open_database
 from server.store import IncidentStore
 from tests.factories import Clock
 

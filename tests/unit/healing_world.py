@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from graph.domain import Answer, AnswerKind, Diagnosis, Door, FailureId, Status, TaskRef
-from server.notifier import SilentNotifier
+from server.people.notifier import SilentNotifier
 from server.record import IncidentDetail, IncidentRecord
 from server.service import Service, open_service
 from server.settings import load_settings

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from graph.domain import Diagnosis, RootCause
 from server.app import create_app
-from server.notifier import SilentNotifier
+from server.people.notifier import SilentNotifier
 from server.service import Service, open_service
 from server.settings import Settings, load_settings
 from tests.factories import make_diagnosis

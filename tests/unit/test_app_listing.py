@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from graph.domain import Outcome, RootCause, Severity, Status
 from graph.errors import QueryInvalid
 from server import listing
+from server.db.tables import IncidentRow
 from server.listing import IncidentQuery, Listing
-from server.tables import IncidentRow
 from tests.factories import START
 
 BASE: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pytest
 
 from graph.domain import DiagnosedBy, RootCause
 from graph.errors import AirflowUnreachable
-from server.simulation import SCENARIOS, simulate
+from server.demo.simulation import SCENARIOS, simulate
 from tests.unit.serving import Api, make_settings, open_api
 from tests.unit.test_app import is_problem
 
@@ -249,7 +249,7 @@ async def test_a_cause_said_to_be_wrong_is_no_longer_trusted(api: Api) -> None:
 def _signed(number: int, signature: str) -> Any:
     from sqlalchemy import update
 
-    from server.tables import IncidentRow
+    from server.db.tables import IncidentRow
 
     return (
         update(IncidentRow)

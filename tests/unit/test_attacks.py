@@ -23,11 +23,11 @@ from sqlalchemy import text
 
 from graph.domain import Role
 from graph.errors import SettingsInvalid, StoreUnavailable
-from server.access import cors_origins
-from server.database import open_database
+from server.access.entry import cors_origins
+from server.access.limits import BODY_LIMIT, SMALL, Gate
+from server.db.database import open_database
 from server.embedded import EmbeddedServer
 from server.events import signature
-from server.limits import BODY_LIMIT, SMALL, Gate
 from tests.unit.serving import Api, make_settings, open_api
 
 NEW, OLD, RETIRED = "the-new-secret-of-ours", "the-old-secret-of-ours", "a-secret-of-last-year"

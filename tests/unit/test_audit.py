@@ -18,9 +18,9 @@ from cli.audit import app
 from graph.checkpoint import CarriedSaver
 from graph.domain import AnswerKind, EvidenceLine, Step
 from graph.errors import LeaseLost, PolicyInvalid, SettingsInvalid
-from server.audit import AuditTrail
-from server.audit_chain import AuditEntry, AuditKeys
-from server.database import open_database
+from server.audit.chain import AuditEntry, AuditKeys
+from server.audit.trail import AuditTrail
+from server.db.database import open_database
 from server.draft import Draft
 from server.ledger import StoreLedger
 from server.record import Lease

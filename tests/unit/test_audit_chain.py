@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from graph.errors import SettingsInvalid
-from server.audit_chain import (
+from server.audit.chain import (
     GENESIS,
     AuditEntry,
     AuditHead,

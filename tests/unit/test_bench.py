@@ -24,7 +24,7 @@ from evals.faults.results import Result, figures, percentile
 from evals.faults.twists import expired_certificate
 from graph.domain import Outcome, RootCause
 from graph.errors import SandboxFailed, SettingsInvalid
-from server.demo_source import SourceServer, SourceState
+from server.demo.source import SourceServer, SourceState
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

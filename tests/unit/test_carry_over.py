@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from cli.migrate import app
 from graph.domain import Door
 from graph.errors import SettingsInvalid
-from server.carry_over import carry_over
-from server.database import open_database
+from server.db.carry_over import carry_over
+from server.db.database import open_database
 from server.record import Lease
 from server.store import IncidentStore
 from tests.factories import Clock, make_failure, make_snapshot

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from graph.domain import IncidentKind, Role, Status
-from server.callers import LOCAL_OPERATOR, Caller
+from server.access.callers import LOCAL_OPERATOR, Caller
 from server.chat.times import moment_of, window_of
 from server.chat.words import Verb, incident_number, line_range, names_in, read
 from tests.unit.chatting import asked, clears, fail, pause, say, settled, text_of
@@ -141,7 +141,7 @@ async def test_help_says_that_it_is_the_command_mode(api: Api) -> None:
         ("show me the log lines", "line one"),
         ("/log 1 2-2", "2 | line two"),
         ("what would you do?", "Airflow's dry run"),
-        ("/timeline 1", "cause named"),
+        ("/timeline 1", "Cause named"),
         ("/history 1", "failed, try 1"),
         ("/history orders load", "failed, try 1"),
         ("what changed since yesterday?", "1 incidents opened"),

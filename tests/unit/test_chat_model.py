@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from graph.domain import Role
+from server.access.callers import LOCAL_OPERATOR, Caller
 from server.app import create_app
-from server.callers import LOCAL_OPERATOR, Caller
 from server.chat.chat import talk_settings
 from tests.openai_server import (
     Completion,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
-import server.tables_chat  # noqa: F401  fills the metadata
+import server.db.tables_chat  # noqa: F401  fills the metadata
 from graph.domain import DagInfo, IncidentKind, RootCause, Status, Verdict
 from graph.errors import DecisionConflict
 from server.chat.threads import MOST, Threads

@@ -13,9 +13,9 @@ from cli.main import app
 from cli.tokens import life_of
 from graph.domain import Role
 from graph.errors import SettingsInvalid, TokenInvalid
-from server.access import check_exposure_with_tokens
+from server.access.entry import check_exposure_with_tokens
+from server.access.tokens import is_token
 from server.settings import known_names
-from server.tokens import is_token
 from tests.unit.serving import make_settings
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Door
 from server.crew import Crew, listen
-from server.database import open_database
+from server.db.database import open_database
 from server.store import IncidentStore
 from tests.factories import Clock, make_failure, make_snapshot
 

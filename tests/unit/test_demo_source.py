@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from server.demo_source import (
+from server.demo.source import (
     EMPLOYEES,
     Row,
     SourceFaults,

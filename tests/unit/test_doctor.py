@@ -17,7 +17,7 @@ from cli import doctor
 from cli.doctor import Finding, Level
 from cli.main import app
 from graph.errors import AirflowUnreachable, NotAuthenticated, NotPermitted
-from server.database import open_database
+from server.db.database import open_database
 from server.settings import known_names
 from server.store import IncidentStore
 from tests.factories import START

@@ -11,9 +11,9 @@ import pytest
 from cli.doctor import Finding, Level
 from cli.doctor_service import check_service
 from graph.domain import Door, Role
-from server.database import open_database
+from server.access.tokens import TokenStore
+from server.db.database import open_database
 from server.store import IncidentStore
-from server.tokens import TokenStore
 from tests.factories import make_failure
 from tests.unit.serving import Wall, make_settings
 

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.errors import LeaseLost
-from server.group_writer import GroupWriter, Job, Writing
-from server.tables import SettingRow
+from server.db.group_writer import GroupWriter, Job, Writing
+from server.db.tables import SettingRow
 from tests.factories import START
 
 

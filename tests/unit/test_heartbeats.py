@@ -9,9 +9,9 @@ import pytest
 
 from graph.domain import Door
 from server.backlog import TOO_LATE
-from server.heartbeats import LEAST, PERIODS, Heartbeats
 from server.logs import open_logs
-from server.vitals import NO_SPACE, rooms
+from server.observe.heartbeats import LEAST, PERIODS, Heartbeats
+from server.observe.vitals import NO_SPACE, rooms
 from tests.factories import make_failure
 from tests.unit.serving import make_settings, open_api
 

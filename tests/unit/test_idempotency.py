@@ -15,8 +15,8 @@ from starlette.types import Message
 
 from graph.domain import Role
 from graph.errors import StoreUnavailable
-from server.idempotency import _Recorder
-from server.kept_answers import Kept, KeptAnswers
+from server.access.idempotency import _Recorder
+from server.access.kept_answers import Kept, KeptAnswers
 from tests.factories import Clock
 from tests.unit.serving import Api, open_api
 

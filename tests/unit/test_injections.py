@@ -18,7 +18,7 @@ from evals.faults.catalogue import CATALOGUE, DataCheck, Mode, causes
 from evals.faults.injections import INJECTIONS
 from evals.faults.oracle import DataVerdict, LoadedRow, expected_row, judge
 from evals.faults.world import GOOD_CONTRACT, Layout, World
-from server.demo_source import EMPLOYEES, SourceFaults, SourceServer, SourceState
+from server.demo.source import EMPLOYEES, SourceFaults, SourceServer, SourceState
 
 SOURCE_FAULTS = ("F03", "F04", "F05", "F06", "F10", "F11", "F12", "F13", "F14", "F16", "F19", "F20")
 CODE_FAULTS = ("F25", "F26", "F27", "F28", "F29", "F31", "F32", "F33")

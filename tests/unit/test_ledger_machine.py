@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from graph.checkpoint import CarriedSaver
 from graph.domain import Door, LedgerEntry, Step
 from graph.errors import ActionRefused, LeaseLost
-from server.database import open_database
+from server.db.database import open_database
 from server.draft import Draft
 from server.ledger import StoreLedger, entries_on_record
 from server.record import Lease

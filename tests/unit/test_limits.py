@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from server.limits import BODY_LIMIT, is_too_deep
+from server.access.limits import BODY_LIMIT, is_too_deep
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.tally import SETTLED, Tally
+from server.observe.tally import SETTLED, Tally
 from tests.unit.serving import Api, open_api
 
 TOKEN = "x" * 40

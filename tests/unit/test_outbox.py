@@ -12,14 +12,14 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Severity
-from server.apprise_door import AppriseDoor, Sent
-from server.audit import AuditTrail
-from server.audit_chain import AuditKeys
-from server.notifier import Notice
-from server.notify_file import Routing, load_routing
-from server.outbox import BACKOFF, GIVE_UP, LEASE, Outbox
+from server.audit.chain import AuditKeys
+from server.audit.trail import AuditTrail
+from server.db.tables_people import NoticeRow
+from server.people.apprise_door import AppriseDoor, Sent
+from server.people.notifier import Notice
+from server.people.notify_file import Routing, load_routing
+from server.people.outbox import BACKOFF, GIVE_UP, LEASE, Outbox
 from server.store import IncidentStore
-from server.tables_people import NoticeRow
 from tests.factories import Clock
 from tests.unit.receivers import Hook, Mailbox, open_hook, open_mailbox
 from tests.unit.test_store import ask, open_one

@@ -12,9 +12,9 @@ import pytest
 
 from graph.domain import AirflowHealth, AnswerKind, Outcome, Severity, Status
 from graph.errors import AirflowUnreachable, SettingsInvalid, StoreUnavailable
-from server.inert import inert, inert_line
-from server.looks import _performance
-from server.notify_file import load_routing, split_urls
+from server.people.inert import inert, inert_line
+from server.people.looks import _performance
+from server.people.notify_file import load_routing, split_urls
 from server.record import IncidentRecord
 from tests.factories import START, Clock, make_diagnosis, make_task
 from tests.unit.healing_world import FAIL, Ward, make_airflow, open_ward
@@ -245,7 +245,7 @@ def test_routes_choose_targets(
     tags: tuple[str, ...] | None,
     urls: tuple[str, ...],
 ) -> None:
-    from server.notifier import Notice
+    from server.people.notifier import Notice
 
     file = tmp_path / "notify.yaml"
     file.write_text(FILE)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from graph.domain import AirflowHealth
-from server.pulse import SLOW_AIRFLOW, AirflowPulse
+from server.observe.pulse import SLOW_AIRFLOW, AirflowPulse
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

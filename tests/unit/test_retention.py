@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.checkpoint import open_saver
 from graph.domain import Door
-from server.audit import AuditTrail
-from server.audit_chain import AuditKeys
+from server.audit.chain import AuditKeys
+from server.audit.trail import AuditTrail
 from server.chat.threads import Threads
-from server.outbox import Outbox
-from server.retention import KEEP_DELIVERIES, Keep, Retention
+from server.db.retention import KEEP_DELIVERIES, Keep, Retention
+from server.db.tables_work import CheckpointRow
+from server.people.outbox import Outbox
 from server.store import IncidentStore
-from server.tables_work import CheckpointRow
 from tests.factories import Clock, make_failure, make_snapshot
 from tests.unit import serving
 from tests.unit.serving import open_api

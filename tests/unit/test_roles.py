@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from graph.domain import AnswerKind, Role, Status
-from server.access import PUBLIC, Require, answered_hosts
+from server.access.entry import PUBLIC, Require, answered_hosts
 from tests.factories import Clock
 from tests.unit.healing_world import make_airflow, open_ward
 from tests.unit.serving import Api, make_settings, open_api

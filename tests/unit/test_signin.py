@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from graph.domain import Role
 from graph.errors import SettingsInvalid, SignInUnavailable
-from server.access import check_exposure
-from server.callers import Caller
-from server.signin import NoRole, SignIn, role_names, sign_in_of
+from server.access.callers import Caller
+from server.access.entry import check_exposure
+from server.access.signin import NoRole, SignIn, role_names, sign_in_of
 from tests.unit.issuer import AUDIENCE, Issuer, open_issuer
 from tests.unit.serving import make_settings, open_api
 

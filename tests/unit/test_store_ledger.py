@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from graph.checkpoint import CarriedSaver
 from graph.domain import Action, Door, LedgerEntry, Step
 from graph.errors import ActionRefused, LeaseLost
-from server.database import open_database
+from server.db.database import open_database
 from server.draft import Draft
 from server.ledger import StoreLedger, entries_on_record
 from server.store import LEASE, IncidentStore

@@ -12,9 +12,16 @@ from langsmith.utils import get_env_var
 
 from graph.domain import Door
 from server.events import TaskEvent
-from server.notifier import SilentNotifier
+from server.observe.telemetry import (
+    ENDPOINTS,
+    LANGSMITH,
+    NoSpans,
+    open_telemetry,
+    wants_langsmith,
+    wants_spans,
+)
+from server.people.notifier import SilentNotifier
 from server.service import Service, open_service
-from server.telemetry import ENDPOINTS, LANGSMITH, NoSpans, open_telemetry, wants_langsmith, wants_spans
 from tests.openai_server import Completion, ScriptedOpenAI
 from tests.unit.collectors import Collector, open_collector, words_of
 from tests.unit.serving import Wall, make_settings, no_sleep

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Role
 from graph.errors import TokenInvalid
-from server.tokens import TokenStore, digest_of, is_token, new_token
+from server.access.tokens import TokenStore, digest_of, is_token, new_token
 from tests.factories import Clock
 from tools.redaction import redact
 

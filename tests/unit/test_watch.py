@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graph.domain import Outcome, TaskRef
-from server.findings import Finding, Sight
+from server.watch.findings import Finding, Sight
 from tests.factories import START, Clock
 from tests.unit.healing_world import GOOD, SAFE, Ward, open_ward
 from tools.airflow_memory import MemoryAirflow

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Severity
-from server.findings import Findings, Sight
-from server.watch_store import KEPT, Durations, Suspect, WatchStore
+from server.watch.findings import Findings, Sight
+from server.watch.store import KEPT, Durations, Suspect, WatchStore
 from tests.factories import START, Clock
 
 

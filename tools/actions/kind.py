@@ -145,11 +145,6 @@ class ActionKind(ABC, Generic[T, A]):
 AnyKind = ActionKind[Any, Any]
 
 
-def as_ref(value: JsonValue) -> TaskRef:
-    """A task instance out of a before-image."""
-    return TaskRef.model_validate(value)
-
-
 def listed(names: Iterable[str], *, most: int = 5) -> str:
     """Names for a sentence, cut when there are many."""
     several = list(names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import server.tables
+import server.db.tables
 
 revision = "0001"
 down_revision = None
@@ -34,9 +34,9 @@ def upgrade() -> None:
         sa.Column("after", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
-        sa.Column("intended_at", server.tables.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("sent_at", server.tables.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("ended_at", server.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("intended_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("sent_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("incident_id", "attempt", "position", name="action_place"),
     )
@@ -55,14 +55,14 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("plan_id", sa.String(length=32), nullable=False),
         sa.Column("args", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("incident_id", "version", name="decision_once"),
     )
     op.create_table(
         "delivery",
         sa.Column("webhook_id", sa.String(length=200), nullable=False),
-        sa.Column("received_at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("received_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("webhook_id"),
     )
     with op.batch_alter_table("delivery", schema=None) as batch_op:
@@ -74,7 +74,7 @@ def upgrade() -> None:
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
         ),
         sa.Column("incident_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.Column("node", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("level", sa.String(length=16), nullable=False),
@@ -108,14 +108,14 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("opened_at", server.tables.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("updated_at", server.tables.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("failed_at", server.tables.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("closed_at", server.tables.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("wake_at", server.tables.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("expires_at", server.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("opened_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("failed_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("closed_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("wake_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("expires_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
         sa.Column("lease_owner", sa.String(length=100), nullable=True),
-        sa.Column("lease_until", server.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("lease_until", server.db.tables.UtcDateTime(timezone=True), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("log", sa.String(length=64), nullable=True),
         sa.Column("diagnosis", sa.JSON(none_as_null=True), nullable=True),
@@ -139,7 +139,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("stored_at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("stored_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
     )
     op.create_table(
@@ -155,8 +155,8 @@ def upgrade() -> None:
         sa.Column("map_index", sa.Integer(), nullable=False),
         sa.Column("try_number", sa.Integer(), nullable=False),
         sa.Column("door", sa.String(length=16), nullable=False),
-        sa.Column("received_at", server.tables.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("check_at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("received_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("check_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.Column("checks", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
@@ -182,7 +182,7 @@ def upgrade() -> None:
         "setting",
         sa.Column("key", sa.String(length=300), nullable=False),
         sa.Column("value", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("updated_at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("key"),
     )
     # ### end Alembic commands ###

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import server.tables
+import server.db.tables
 
 revision = "0002"
 down_revision = "0001"
@@ -24,10 +24,10 @@ def upgrade() -> None:
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("prefix", sa.String(length=16), nullable=False),
-        sa.Column("created_at", server.tables.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", server.tables.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("revoked_at", server.tables.UtcDateTime(timezone=True), nullable=True),
-        sa.Column("last_used_at", server.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("created_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", server.db.tables.UtcDateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("held_name"),
         sa.UniqueConstraint("digest"),
@@ -36,7 +36,7 @@ def upgrade() -> None:
         "kept_answer",
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("request", sa.String(length=64), nullable=False),
-        sa.Column("begun_at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("begun_at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("headers", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=True),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import server.tables
-from server.search_index import POSTGRES_DOWN, POSTGRES_UP, SQLITE_DOWN, SQLITE_UP
+import server.db.tables
+from server.db.search_index import POSTGRES_DOWN, POSTGRES_UP, SQLITE_DOWN, SQLITE_UP
 
 revision = "0003"
 down_revision = "0002"
@@ -21,7 +21,7 @@ def upgrade() -> None:
         "feedback",
         sa.Column("id", ROW_ID, autoincrement=True, nullable=False),
         sa.Column("incident_id", ROW_ID, nullable=False),
-        sa.Column("at", server.tables.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("at", server.db.tables.UtcDateTime(timezone=True), nullable=False),
         sa.Column("by", sa.String(length=200), nullable=False),
         sa.Column("rating", sa.Integer(), nullable=False),
         sa.Column("cause_right", sa.Boolean(), nullable=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import server.tables
+import server.db.tables
 
 revision = "0004"
 down_revision = "0003"
@@ -18,7 +18,7 @@ WORDS = "the audit trail is append-only"
 
 
 def _time(name: str, *, nullable: bool = True) -> sa.Column[object]:
-    return sa.Column(name, server.tables.UtcDateTime(timezone=True), nullable=nullable)
+    return sa.Column(name, server.db.tables.UtcDateTime(timezone=True), nullable=nullable)
 
 
 def upgrade() -> None:

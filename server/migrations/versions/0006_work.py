@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from server.tables import RowId, UtcDateTime
+from server.db.tables import RowId, UtcDateTime
 
 revision = "0006"
 down_revision = "0005"

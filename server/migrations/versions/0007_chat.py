@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-import server.tables
+import server.db.tables
 
 revision = "0007"
 down_revision = "0006"
@@ -16,7 +16,7 @@ BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
-    return sa.Column(name, server.tables.UtcDateTime(timezone=True), nullable=nullable)
+    return sa.Column(name, server.db.tables.UtcDateTime(timezone=True), nullable=nullable)
 
 
 def upgrade() -> None:

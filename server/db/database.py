@@ -1,0 +1,141 @@
+"""Opens the database that `AIRMEDIC_DATABASE_URL` names and brings its schema up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from graph.errors import SettingsInvalid, StoreUnavailable
+from server.db.sqlite_connection import SqliteFile
+
+POOL = 10  # connections to Postgres kept open, and as many more in a rush
+IDLE_IN_TRANSACTION = 4000  # milliseconds
+UPGRADE_LOCK = 0x41697264  # any number, the same in every process
+BUSY_TIMEOUT = 30.0  # seconds a SQLite writer waits for another
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
+VERSION_TABLE = "airmedic_schema"  # as in migrations/env.py
+
+
+def engine_url(database_url: str) -> str:
+    """SQLAlchemy's spelling of the URL, with the async driver."""
+    if database_url.startswith("sqlite:///"):
+        return database_url.replace("sqlite:///", "sqlite+aiosqlite:///", 1)
+    for scheme in ("postgresql://", "postgres://"):
+        if database_url.startswith(scheme):
+            return "postgresql+psycopg://" + database_url.removeprefix(scheme)
+    raise SettingsInvalid(
+        "AIRMEDIC_DATABASE_URL must start with 'sqlite:///' or 'postgresql://', for example "
+        "'sqlite:///airmedic.db'"
+    )
+
+
+def _tune_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    cursor = connection.cursor()
+    # WAL lets readers go on while one writes; FULL survives a power loss.
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@contextmanager
+def store_errors(doing: str) -> Iterator[None]:
+    """The one place where the database's errors become ours."""
+    try:
+        yield
+    except OperationalError as exc:
+        raise StoreUnavailable(f"{doing}: the database did not answer ({exc.orig})") from exc
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise StoreUnavailable(f"{doing}: the database hung up") from exc
+        if isinstance(exc.orig, sqlite3.DatabaseError) and "not a database" in str(exc.orig):
+            raise SettingsInvalid("AIRMEDIC_DATABASE_URL names a file that is no SQLite database") from exc
+        raise
+
+
+def is_newest(connection: Connection) -> bool:
+    """Whether every migration has been applied already, by the names of their files."""
+    return _version(connection) == newest_version()
+
+
+def newest_version() -> str:
+    """The version this program's schema has."""
+    return max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    applied = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all()
+    return str(applied[0]) if len(applied) == 1 else None
+
+
+def is_there(url: str) -> bool:
+    """Whether the file of a SQLite URL exists."""
+    return Path(url.partition("///")[2]).exists()
+
+
+async def schema_version(database_url: str) -> str | None:
+    """The schema's version in this database; None when there is none. Changes nothing."""
+    url = engine_url(database_url)
+    if url.startswith("sqlite") and not is_there(url):
+        return None
+    engine = create_async_engine(url)
+    try:
+        with store_errors("opening the database"):
+            async with engine.connect() as connection:
+                return await connection.run_sync(_version)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    if is_newest(connection):
+        return
+    # Ten megabytes, and most starts have nothing to migrate.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    if connection.dialect.name == "postgresql":
+        # Several processes may start together: one brings the schema up to date, the others wait for it.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+    command.upgrade(config, "head")
+
+
+@asynccontextmanager
+async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The engine, its schema migrated to the newest version; disposed at the end."""
+    url = engine_url(database_url)
+    if url.startswith("sqlite"):
+        file = SqliteFile(timeout=BUSY_TIMEOUT)
+        # More connections than incidents driven at once: none waits while it holds the turn to write.
+        engine = create_async_engine(url, connect_args={"async_creator_fn": file.connect}, pool_size=20)
+        event.listen(engine.sync_engine, "connect", _tune_sqlite)
+    else:
+        file = None
+        # A process that is stopped in the middle of a transaction must not hold its locks for ever.
+        options = f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}"
+        engine = create_async_engine(
+            url,
+            connect_args={"options": options},
+            pool_pre_ping=True,
+            pool_size=POOL,
+            max_overflow=POOL,
+        )
+    try:
+        with store_errors("opening the database"):
+            async with engine.begin() as connection:
+                await connection.run_sync(_upgrade)
+        yield engine
+    finally:
+        await engine.dispose()
+        if file is not None:
+            file.close()
