@@ -14,7 +14,7 @@ Data = Mapping[str, JsonValue]
 TITLES = {
     "opened": "Incident opened",
     "joined": "Another report of the same failure",
-    "intervened": "Taken up: Airflow will not retry",
+    "intervened": "Taken up",
     "watched": "Airflow still works on it; watching",
     "recovered": "It recovered by itself",
     "dismissed": "Nothing to do",
@@ -80,13 +80,14 @@ def sentence(name: str, data: Data) -> str:
         case "opened" | "joined":
             return f"try {_of(data, 'try_number')} is {_of(data, 'state')}; told by the {_of(data, 'door')}"
         case "intervened":
-            return f"severity {_of(data, 'severity')}; try {_of(data, 'try_number')} was the last"
+            last = f"Airflow will not retry, try {_of(data, 'try_number')} was the last"
+            return f"{last}; severity {_of(data, 'severity')}"
         case "diagnosed":
             return _diagnosed(data)
         case "decided":
             return _decided(data)
         case "answered":
-            kind = ANSWERS.get(str(data.get("kind")), str(data.get("kind")))
+            kind = ANSWERS.get(str(data.get("kind")), _of(data, "kind"))
             return f"{kind} by {_of(data, 'by')}" + _after(": ", data.get("message"))
         case "approved":
             return f"by {_of(data, 'by')}"
@@ -152,10 +153,13 @@ def _diagnosed(data: Data) -> str:
 
 def _decided(data: Data) -> str:
     wait = data.get("wait")
+    plan = _of(data, "plan")
     after = f", after {duration(wait)}" if isinstance(wait, int | float) and wait > 0 else ""
+    if plan.startswith("after "):
+        after = ""  # the plan says it itself
     shadow = " (shadow mode: nothing is touched)" if data.get("shadow") else ""
     verdict = VERDICTS.get(str(data.get("verdict")), _of(data, "verdict"))
-    return f"{verdict}, by rule {_of(data, 'rule')}{after}{shadow}: {_of(data, 'plan')}"
+    return f"{verdict}, by rule {_of(data, 'rule')}{after}{shadow}: {plan}"
 
 
 def _checked(data: Data) -> str:

@@ -39,7 +39,10 @@ def ago(past: TaskSnapshot, task: TaskSnapshot) -> str | None:
     now, then = task.end or task.start, past.end or past.start
     if now is None or then is None or not timedelta() <= now - then <= LATELY:
         return None
-    minutes = int((now - then).total_seconds() // 60)
+    seconds = int((now - then).total_seconds())
+    if seconds < 90:
+        return f"{seconds} s"
+    minutes = seconds // 60
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h"
 
 
