@@ -44,7 +44,8 @@ async def experiment(
 
     def work() -> str:
         try:
-            _upload(client, name, [case for case in cases if case.labelled])
+            examples = [_example(name, case) for case in cases if case.labelled]
+            upload(client, name, examples, about="Failed Airflow tasks with their root causes")
             results = client.evaluate(
                 target, data=name, evaluators=list(EVALUATORS), experiment_prefix=name, max_concurrency=0
             )
@@ -55,14 +56,13 @@ async def experiment(
     return await asyncio.to_thread(work)
 
 
-def _upload(client: Client, name: str, cases: Sequence[EvalCase]) -> None:
-    """Examples have stable ids, so that a second run updates instead of doubling them."""
+def upload(client: Client, name: str, examples: Sequence[dict[str, Any]], *, about: str) -> None:
+    """Bring the dataset up to date. Examples have stable ids: a second run updates, it doubles nothing."""
     if not client.has_dataset(dataset_name=name):
-        client.create_dataset(name, description="Failed Airflow tasks with their root causes")
+        client.create_dataset(name, description=about)
     known = {example.id for example in client.list_examples(dataset_name=name)}
-    rows = [_example(name, case) for case in cases]
-    fresh = [row for row in rows if row["id"] not in known]
-    changed = [row for row in rows if row["id"] in known]
+    fresh = [one for one in examples if one["id"] not in known]
+    changed = [one for one in examples if one["id"] in known]
     if fresh:
         client.create_examples(dataset_name=name, examples=fresh)
     if changed:

@@ -16,7 +16,7 @@ from langsmith.utils import LangSmithError
 
 from evals.faults.catalogue import CATALOGUE, FaultRow, causes
 from evals.faults.results import Result, action_is_right, cause_is_right
-from evals.langsmith_run import Evaluator, LangSmithUnavailable
+from evals.langsmith_run import Evaluator, LangSmithUnavailable, upload
 from graph.domain import Outcome
 
 
@@ -37,7 +37,8 @@ async def experiment(client: Client, name: str, results: Sequence[Result]) -> st
 
     def work() -> str:
         try:
-            _upload(client, name, [CATALOGUE[fault] for fault in sorted(left)])
+            examples = [_example(name, CATALOGUE[fault]) for fault in sorted(left)]
+            upload(client, name, examples, about="Faults of an Airflow pipeline, and how each must end")
             ran = client.evaluate(
                 target,
                 data=[
@@ -55,20 +56,6 @@ async def experiment(client: Client, name: str, results: Sequence[Result]) -> st
         return str(getattr(ran, "experiment_name", name))
 
     return await asyncio.to_thread(work)
-
-
-def _upload(client: Client, name: str, rows: Sequence[FaultRow]) -> None:
-    """Examples have stable ids, so that a second run updates instead of doubling them."""
-    if not client.has_dataset(dataset_name=name):
-        client.create_dataset(name, description="Faults of an Airflow pipeline, and how each must end")
-    known = {example.id for example in client.list_examples(dataset_name=name)}
-    examples = [_example(name, row) for row in rows]
-    fresh = [one for one in examples if one["id"] not in known]
-    changed = [one for one in examples if one["id"] in known]
-    if fresh:
-        client.create_examples(dataset_name=name, examples=fresh)
-    if changed:
-        client.update_examples(dataset_name=name, updates=changed)
 
 
 def _example(name: str, row: FaultRow) -> dict[str, Any]:
