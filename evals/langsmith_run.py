@@ -38,9 +38,10 @@ async def experiment(
 
     def target(inputs: dict[str, Any]) -> dict[str, Any]:
         case = EvalCase.model_validate(inputs)
-        asked = diagnostician.diagnose(case.to_case())
-        diagnosis = asyncio.run_coroutine_threadsafe(asked, loop).result()
-        return Prediction.of(case.id, diagnosis).model_dump(mode="json")
+        asked = case.to_case()
+        answering = diagnostician.diagnose(asked)
+        diagnosis = asyncio.run_coroutine_threadsafe(answering, loop).result()
+        return Prediction.of(case.id, diagnosis, asked.log.text).model_dump(mode="json")
 
     def work() -> str:
         try:

@@ -61,7 +61,7 @@ async def run(cases: Sequence[EvalCase], diagnostician: Diagnostician, spending:
         begin = time.perf_counter()
         diagnosis = await diagnostician.diagnose(asked)
         seconds.append(time.perf_counter() - begin)
-        predictions.append(Prediction.of(case.id, diagnosis))
+        predictions.append(Prediction.of(case.id, diagnosis, asked.log.text))
     labelled = [case for case in cases if case.labelled]
     scores = scorers.score(cases, predictions, logs) if labelled else None
     return Outcome(list(cases), predictions, seconds, scores, compare(labelled), tuple(spending.uses))

@@ -12,7 +12,6 @@ from evals.cases import EvalCase
 from graph.domain import Diagnosis, EvidenceLine, Remediation, RootCause
 
 BINS = 10
-QUOTED = 4_000  # characters
 
 
 class Prediction(BaseModel):
@@ -29,15 +28,16 @@ class Prediction(BaseModel):
     by: str = ""
 
     @classmethod
-    def of(cls, case_id: str, diagnosis: Diagnosis) -> Prediction:
-        """The part of a diagnosis that is scored."""
+    def of(cls, case_id: str, diagnosis: Diagnosis, log: str) -> Prediction:
+        """The part of a diagnosis that is scored; lines are quoted whole out of `log`, as redacted."""
+        lines = log.split("\n")
         return cls(
             id=case_id,
             root_cause=diagnosis.root_cause,
             transient=diagnosis.transient,
             remediation=diagnosis.remediation,
             confidence=diagnosis.confidence,
-            evidence=diagnosis.evidence,
+            evidence=tuple(_whole(one, lines) for one in diagnosis.evidence),
             by=diagnosis.by.value,
         )
 
@@ -45,6 +45,12 @@ class Prediction(BaseModel):
     def answered(self) -> bool:
         """`unknown` abstains."""
         return self.root_cause is not RootCause.UNKNOWN
+
+
+def _whole(quoted: EvidenceLine, lines: Sequence[str]) -> EvidenceLine:
+    """The quoted line at full length: a diagnosis keeps the head of an endless one."""
+    printed = lines[quoted.line - 1].rstrip("\r") if quoted.line <= len(lines) else ""
+    return EvidenceLine(line=quoted.line, text=printed) if printed.startswith(quoted.text) else quoted
 
 
 @dataclass(frozen=True, slots=True)

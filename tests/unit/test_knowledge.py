@@ -357,7 +357,8 @@ def test_facts_say_how_long_to_wait(base: KnowledgeBase) -> None:
 @pytest.mark.parametrize("name", ["other_technologies", "other_styles"])
 def test_our_own_cases(base: KnowledgeBase, name: str) -> None:
     cases = read_cases(OWN / f"{name}.jsonl")
-    said = [Prediction.of(case.id, base.diagnose(case.to_case())) for case in cases]
+    asked = [case.to_case() for case in cases]
+    said = [Prediction.of(a.id, base.diagnose(b), b.log.text) for a, b in zip(cases, asked, strict=True)]
     scores = score(cases, said, {case.id: case.to_case().log.text for case in cases})
     assert scores.macro_f1 > 0.9
     assert scores.transient.precision > 0.95

@@ -13,6 +13,7 @@ from evals import baselines, scorers
 from evals.cases import CasesInvalid, EvalCase, read_cases
 from evals.scorers import Prediction
 from graph.domain import EvidenceLine, Remediation, RootCause
+from tests.factories import make_diagnosis
 
 RUN = CliRunner()
 
@@ -45,6 +46,16 @@ def test_unknown_abstains_and_a_second_label_is_lenient() -> None:
     )
     assert scores.coverage == pytest.approx(2 / 3)
     assert (scores.precision_answered, scores.precision_answered_lenient) == (0.5, 1.0)
+
+
+def test_an_endless_line_is_quoted_whole() -> None:
+    endless = "psycopg.errors.DiskFull: " + "x" * 9_000
+    quoted = EvidenceLine(line=2, text=endless[:4_000])
+    diagnosis = make_diagnosis(evidence=(quoted, EvidenceLine(line=1, text="of another log")))
+
+    row = Prediction.of("c1", diagnosis, f"one\n{endless}\r\n")
+
+    assert [line.text for line in row.evidence] == [endless, "of another log"]
 
 
 @pytest.mark.parametrize(
