@@ -39,9 +39,9 @@ HARMLESS = (
 
 @dataclass(slots=True)
 class Sample:
-    """What the curve is fitted on: two features of an answer, whether it was right, and its case."""
+    """What the curve is fitted on: features of an answer, whether it was right, and its case."""
 
-    features: list[tuple[float, float]] = field(default_factory=list)
+    features: list[confidence.Features] = field(default_factory=list)
     right: list[bool] = field(default_factory=list)
     case: list[int] = field(default_factory=list)
 
@@ -82,19 +82,19 @@ def _among_noise(case: Case, rng: random.Random) -> Case:
     return case.model_copy(update={"log": log})
 
 
-def fit(found: Sample) -> tuple[float, float, float, float]:
-    """Bias, weight of the score, weight of the lead, and the cross-validated calibration error."""
+def fit(found: Sample) -> tuple[list[float], float]:
+    """Bias and the weight of each feature, and the cross-validated calibration error."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
     features, right = np.array(found.features), np.array(found.right)
-    curve = LogisticRegression(C=10, max_iter=1000)
+    curve = LogisticRegression(C=10, max_iter=3000)
     unseen = cross_val_predict(
         curve, features, right, groups=found.case, cv=GroupKFold(FOLDS), method="predict_proba"
     )[:, 1]
     curve.fit(features, right)
-    score, margin = (float(weight) for weight in curve.coef_[0])
-    return float(curve.intercept_[0]), score, margin, calibration_error(list(unseen), found.right)
+    numbers = [float(curve.intercept_[0]), *(float(weight) for weight in curve.coef_[0])]
+    return numbers, calibration_error(list(unseen), found.right)
 
 
 def main() -> None:
@@ -104,8 +104,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     chosen = parser.parse_args()
     cases = [case for path in chosen.cases for case in read_cases(path) if case.labelled]
-    bias, score, margin, error = fit(sample(cases, chosen.rounds))
-    print(f"bias: {bias:.2f}\nscore: {score:.2f}\nmargin: {margin:.2f}")  # noqa: T201
+    numbers, error = fit(sample(cases, chosen.rounds))
+    names = ("bias", "score", "margin", "agreed", "disputed", "worded")
+    print("\n".join(f"{name}: {number:.2f}" for name, number in zip(names, numbers, strict=True)))  # noqa: T201
     print(f"# {len(cases)} cases, calibration error of {FOLDS} folds {error:.4f}")  # noqa: T201
 
 

@@ -25,6 +25,9 @@ Kind = Literal["exception", "line", "end"]
 NEAR_LINES = 15
 #: what a complaint below ERROR still weighs when this many lines of ordinary work follow it
 _PROGRESS = (1.0, 0.85, 0.7, 0.6, 0.5)
+LONG_AFTER = 5  #: lines of ordinary work after which a bare complaint, too, was left behind
+LEFT_BEHIND = 0.7
+BESIDE = 0.7  #: what a line counts that is beside the work, when the work went on after it
 LAST_WORDS = 8  #: a child that failed without an error often said why just before it ended
 QUOTED = 4_000  # characters of a line
 
@@ -251,16 +254,21 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
 
 def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, course: Course) -> float:
     weight = _line_weight(line, Mark.ERRORISH in mark)
+    gives_up = Mark.GIVES_UP in mark
     if Mark.ERRORISH not in mark and plain(line) and not 0 <= distance <= LAST_WORDS:
         weight *= 0.75
     weight += 0.1 if 0 <= distance <= NEAR_LINES else -0.1 if distance > 300 else 0.0
-    if line.number < course.success and (line.level == "warning" or Mark.RETRYING in mark):
+    if line.number < course.success and not gives_up and (line.level == "warning" or Mark.RETRYING in mark):
         weight *= 0.35
-    elif Mark.RETRYING in mark and line.number < course.progress:
+    elif Mark.RETRYING in mark and not gives_up and line.number < course.progress:
         weight *= 0.4
-    if line.level != "error" and Mark.BLUNT not in mark:
+    if not gives_up and (line.level == "warning" or (line.level != "error" and Mark.BLUNT not in mark)):
         weight *= _PROGRESS[min(after, len(_PROGRESS) - 1)]
-    if Mark.RECOVERS in mark and Mark.GIVES_UP not in mark:
+    elif not gives_up and after > LONG_AFTER:
+        weight *= LEFT_BEHIND
+    if Mark.ASIDE in mark and after:
+        weight *= BESIDE
+    if Mark.RECOVERS in mark and not gives_up:
         weight *= DEALT_WITH if line.level != "error" else 0.5
     elif line.level != "error" and Mark.PASSED in mark:
         weight *= 0.4

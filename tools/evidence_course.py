@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from tools.evidence_lines import LogLine
 from tools.evidence_marks import Mark
 
-MOST_THINGS = 2_000
+MOST_THINGS = 300
 _THING = re.compile(
     r"https?://[\w./:-]+|(?<![\w.])/[\w.-]+(?:/[\w.-]+)*|\b[\w-]+(?:\.[\w-]+)*:\d{2,5}\b|\b[a-zA-Z][\w]*-\d+\b"
     r"|\b(?:page|chunk|part|shard|worker|partition|item|replica|broker|peer|host|node) #?\d[\w-]*"
     r"|\b[a-zA-Z][\w-]*(?:\.[a-zA-Z][\w-]*){1,}\b"
+)
+SOON = 3  #: lines after a complaint in which the same matter is told of as fine
+_WORDS = re.compile(r"[a-z]{4,}")
+#: words that say how it went, not what about
+_ANYWHERE = re.compile(
+    r"after|again|attempt|batch|been|connection|debug|done|error|failed|failure|false|file|from"
+    r"|have|host|info|into|level|line|name|next|null|page|part|records|retry|retrying|rows|second"
+    r"|seconds|stage|status|step|table|that|this|time|true|using|value|warn|warning|were|will|with"
 )
 SLIGHT = frozenset({Mark.NONE_BAD, Mark.FINE})  #: tells nothing of how the work goes
 
@@ -51,15 +59,33 @@ def course_of(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: in
 def _got_over(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> frozenset[int]:
     """Complaints about a thing of which a later line says that it went well."""
     fine: set[str] = set()
+    lately: list[int] = []
     over = set()
     for position in range(min(end, len(lines)) - 1, -1, -1):
         line, mark = lines[position], marks[position]
         if Mark.ERRORISH in mark or Mark.BLUNT in mark or Mark.RETRYING in mark:
-            if fine and not plain_end(mark) and not fine.isdisjoint(_things(line.text)):
+            if plain_end(mark):
+                continue
+            same = line.level != "error" and _same_matter(lines, position, lately)
+            if same or (fine and not fine.isdisjoint(_things(line.text))):
                 over.add(line.number)
         elif Mark.FINE in mark and plain(line) and len(fine) < MOST_THINGS:
             fine.update(_things(line.text))
+            if Mark.CLOSING not in mark:
+                lately.append(position)
     return frozenset(over)
+
+
+def _matter(text: str) -> frozenset[str]:
+    """The words of a line that may name what it is about."""
+    return frozenset(word for word in _WORDS.findall(text[:120].lower()) if not _ANYWHERE.fullmatch(word))
+
+
+def _same_matter(lines: Sequence[LogLine], position: int, lately: Sequence[int]) -> bool:
+    """One of the next lines tells that the same matter went well: `lock held`, `lock acquired`."""
+    soon = [other for other in lately[-SOON:] if other - position <= SOON]
+    words = _matter(lines[position].text) if soon else frozenset()
+    return any(words & _matter(lines[other].text) for other in soon)
 
 
 def plain_end(mark: frozenset[int]) -> bool:

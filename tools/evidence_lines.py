@@ -55,9 +55,14 @@ _STAMP = re.compile(
     r"\[?(?:\d{4}[-/]\d\d[-/]\d\d|\d\d[-/]\d\d[-/]\d\d(?:\d\d)?|[A-Z][a-z]{2} [ \d]\d)?[T ,]*"
     r"\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?\]?[ :-]*(?:(?:stdout|stderr) [FP] )?"
 )
-_INNER_LEVEL = re.compile(
-    r"^(?:[\[(<|]?\s*[\w.$/-]{1,60}\s*[\])>|:]?[\s:|-]+){0,3}?[\[(<|]?\s*" + _LEVEL + r"\b(?=[\])>|:\s-]|$)"
+_ANY_LEVEL = re.compile(_LEVEL)
+_FIRST_LEVEL = re.compile(r"[\[(<|]?\s*" + _LEVEL + r"(?=[\])>|:\s-]|$)")
+# Linear in time: a line of nothing but dashes fits each part of the prefix in many ways.
+_INNER_LEVEL = re2.compile(
+    r"^(?:[\[(<|]?\s*[\w.$/-]{1,60}\s*[\])>|:]?[\s:|-]+){0,3}?[\[(<|]?\s*" + _LEVEL + r"(?:[\])>|:\s-]|$)"
 )
+#: structlog and its like write levels small, in brackets
+_SMALL_LEVEL = re.compile(r"^\[ *(trace|debug|info|notice|warn(?:ing)?|error|critical|fatal|panic) *\]")
 _KLOG = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d")
 _LOGFMT = re.compile(r"""\b(?:level|lvl|severity)["']?[=:]\s*["']?(\w+)""", re.IGNORECASE)
 _KLOG_LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "error"}
@@ -102,8 +107,12 @@ def _inner(text: str) -> tuple[str, str]:
         if match:
             text = text[match.end() :]
     head = text[:120]
-    if (match := _INNER_LEVEL.match(head)) is not None:
+    if (match := _FIRST_LEVEL.match(head)) is not None:
         return _LEVELS[match.group(1)], text
+    if _ANY_LEVEL.search(head) and (match := _INNER_LEVEL.match(head)) is not None:
+        return _LEVELS[match.group(1)], text
+    if head[:1] == "[" and (match := _SMALL_LEVEL.match(head)) is not None:
+        return _LEVELS[match.group(1).upper()], text
     if ("level" in head or "severity" in head or "lvl" in head) and (match := _LOGFMT.search(text[:600])):
         return _LEVELS.get(match.group(1).upper(), ""), text
     return "", text

@@ -31,7 +31,8 @@ class Mark(IntEnum):
 _CODE_ENDS = "ERROR|EXCEPTION|DENIED|FAILED|FAILURE|REFUSED|EXCEEDED|EXHAUSTED|INVALID|EXPIRED|NOT_FOUND"
 _INSTEAD = (
     r"re-?(build|creat|generat|comput|download|fetch|load|read|start|connect|initiali[sz]|index|queu|submit"
-    r"|schedul|mak|open|set|sum|us)(ing|ed)?|retry(ing)?|us(es?|ing|ed) (the |a |an |its "
+    r"|schedul|mak|open|set|sum|us)(ing|ed)?|retrying|retry (in|after|with|later|at|once|again)"
+    r"|us(es?|ing|ed) (the |a |an |its "
     r"|our )?(\w+ )?(default"
     r"|cached?|previous|last|local|built-?in|fallback|stale|slower|old|embedded|bundled|copy|replica"
     r"|secondary)"
@@ -43,6 +44,10 @@ _INSTEAD = (
     r"|degraded mode|treat(ing|ed) (it )?as|substitut(ing|ed)|switch(ing|ed) to"
     r"|keep(ing|s)? (the )?(old|last)"
     r"|never ?mind|harmless|no action needed|nothing to worry"
+    r"|(row |value )?(set|coerced|nulled|changed|converted|rounded|truncated|clipped|reset) to "
+    r"(null|none|nan|0|zero|empty|default|the default)"
+    r"|(filled|padded|replaced) (with|by)|row (dropped|skipped)|(row|line|record)s? (is |was "
+    r"|are )?(left out|dropped)"
 )
 
 _TRAITS = {
@@ -51,9 +56,22 @@ _TRAITS = {
         r"|can't|could not"
         r"|not found|no such|invalid|killed|exceed\w*|missing|unavailable|abort\w*|reject\w*|forbidden|panic"
         r"|expired|unauthori[sz]ed|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't"
-        r"|no space left|too many open|out of memory|exhausted|SIG(TERM|KILL|HUP|INT)|drain(ing|ed)|preempted"
+        r"|no space left|too many open|out of memory|exhausted|SIG(TERM|KILL|HUP|INT)|drain(ing|ed)"
+        r"|preempted|terminating|maintenance|cordoned"
         r"|un(bound|defined)"
-        r"|not (defined|provided|set|available|supported|allowed)|is required"
+        r"|not (defined|provided|set|available|supported|allowed|valid|ready|running|writable"
+        r"|readable)|is required"
+        r"|panicked|out of (bounds|range)|unexpected|too (many|long|large|small|few|old|new)|illegal"
+        r"|malformed"
+        r"|corrupt\w*|incompatible|conflict\w*|unknown|unrecogni[sz]ed|unsupported|insufficient|overload\w*"
+        r"|undefined|wrong|bad|blocked|broken|stale|no longer|not enough|no space|low on|gave up|giving up"
+        r"|fehler\w*|fehlgeschlagen|nicht|kein\w*|ung[uü]ltig\w*|verweigert|abgelehnt|unbekannt\w*"
+        r"|abgebrochen"
+        r"|erreur|[eé]chec|introuvable|refus[eé]\w*|aucune?|impossible|invalide|interdit|inconnue?"
+        r"|manquant\w*"
+        r"|no existe|no se (puede|pudo|encontr[oó]\w*)|fall[oó]|denegado|inv[aá]lid[oa]|desconocid[oa]|falta"
+        r"|erro|falhou|negad[oa]|n[aã]o (foi|existe|encontrad[oa]|pode)|errore|impossibile|negato"
+        r"|inesistente|non valido"
         r"|[45]\d\d)\b"
         r"|(?-i:Error\b|Exception\b|_(" + _CODE_ENDS + r")\b)"
     ),
@@ -62,7 +80,8 @@ _TRAITS = {
         r""
         r""
         r"|(waiting|sleeping|pausing)( for)? \d|throttling (ourselves|client)"
-        r"|falling back|fallback|ignor(ed|ing)|skipp(ed|ing)|non-?fatal|continuing|using default|transient"
+        r"|\bheld by\b|, wait(ing|ed)\b|\bbusy\b|falling back|fallback|ignor(ed|ing)|skipp(ed|ing)"
+        r"|non-?fatal|continuing|using default|transient"
     ),
     Mark.SUCCESS: (
         r"(?i)\b(succeeded|success(ful|fully)?|recovered|reconnected|re-?established|connected|resumed"
@@ -88,7 +107,9 @@ _TRAITS = {
         r"|Executing <Task|-+$|\*\*\* |Log message source details|If you want to see|Retrieving connection"
         r"|Task instance is in running|\s*Previous state of the Task|Current task name|Dag name"
         r"|Rendering template|Using connection ID|Traceback \(most|Output:$"
+        r"|SLF4J:|log4j:|debconf:|tput:|stty:|mesg:|npm (WARN|notice)|Warning: Permanently added"
         r"|Deleting pod|Pod \S+ has phase|Creating ssh_client|Starting remote job)"
+        r"|NativeCodeLoader|StatusLogger|LD_PRELOAD cannot be preloaded|setlocale: |Setting locale failed"
     ),
     Mark.BLUNT: (
         r"(?i)\b(errors?|fatal|exception|panic|fail(ed|ure|s)?|aborted|killed|denied|refused|forbidden|cannot"
@@ -96,7 +117,9 @@ _TRAITS = {
         r"|unexpected (?:eof|end of file)|cannot allocate|segmentation fault)\b"
         r"|(?-i:[a-z](Error|Exception|Failure)\b|_(" + _CODE_ENDS + r")\b)"
     ),
-    Mark.NONE_BAD: (r"(?i)\b(0|no|zero|without) |[:=]\s*(0|none|null|false|\[\]|\"\")([^\d.x]|$)"),
+    Mark.NONE_BAD: (
+        r"(?i)\b(0|no|zero|without) |oom.?kill\w* 0\b|[:=]\s*(0|none|null|false|\[\]|\"\")([^\d.x]|$)"
+    ),
     Mark.PASSED: (
         r"(?i)\b(anew|re-?build(ing)? (it|the)|building (it|one|a new)|creating (it|one|a new|new)"
         r"|will create"
@@ -111,12 +134,21 @@ _TRAITS = {
         r"|(?i)\b(timeouts?|limits?|deadline|retries|attempts) (is |was |are )?(set to|configured)"
         r"|(?i)(usage|used|at|is)[: ]+[1-8]?\d(\.\d+)? ?%|\b[1-8]?\d(\.\d+)? ?% (of|used|full)"
     ),
-    Mark.RECOVERS: r"(?i)(, |; | --? |[\x{2013}\x{2014}] |\(|\. |: |\band |, so )"
+    Mark.RECOVERS: r"(?i)\((\w+ ){0,3}(disabled|off|skipped|ignored|optional|not needed|unused)\)"
+    r"|\b(switched|turned) off\b|\bfor this run\b"
+    r"|\b(previous|last|earlier|prior|yesterday'?s?|last night'?s?) (run|night|execution|load|time)\b"
+    r"|[,;] (but )?[^,;\n]{0,40}\b(taken|kept|served|answers|used instead|fine|going without"
+    r"|not needed|inferred"
+    r"|resumed|repeated|then served|keep=\w+)\b"
+    r"|(, |; | --? |[\x{2013}\x{2014}] |\(|\. |: |\band |, so )"
     r"(will |now |then |we are |we )?(" + _INSTEAD + r")\b|[,;] (now |then )?using [^\n]{1,50}",
     Mark.GIVES_UP: (
         r"(?i)\b(exiting|abort(ing|ed)|giv(ing|es?|en) up|gave up|quitting|bailing out|terminating"
         r"|no (more )?retr"
         r"|(fallback|retry|retries|restart|reconnect\w*) (also |too )?(failed|exhausted|exceeded)|failed too"
+        r"|(attempt|try|retry) #?(1(/| of )1|2(/| of )2|3(/| of )3|4(/| of )4|5(/| of )5|6(/| of )6"
+        r"|8(/| of )8|10(/| of )10)"
+        r"|last (attempt|try|retry)|final (attempt|try|retry)"
         r"|(after|exhausted) (all |\d+ )?(retries|attempts)|fatal:|not (retrying|continuing|ignoring))"
     ),
     Mark.CLOSING: (
@@ -141,6 +173,7 @@ _TRAITS = {
         r"(?i)(?:^|[^`'\w])(ok|okay|done|2\d\d|ready|written|loaded|granted|fetched|passed|completed?"
         r"|success\w*|resumed"
         r"|succeeded|healthy|alive|recovered|reconnected|connected|available again|rows|records"
+        r"|refreshed|rebuilt|reloaded|recreated|acquired|obtained|taken|renewed|reopened|regenerated|released"
         r"|answered|received)(?:[^`'\w]|$)"
     ),
 }

@@ -9,7 +9,8 @@ import re
 _NONE_BAD = re.compile(
     r"(?i)\b(?:[\w-]*(?:bad|error|fail|reject|invalid|skip|drop|warn|missing|dup|null|conflict|retr|timeout|lost"
     r"|violation|mismatch|corrupt|denied)[\w-]*)(?:[ _](?:rows|records|lines|files|items|events|count|keys))?"
-    r"[\"']?\s*[:=]\s*(?:0(?![\d.x])|none\b|null\b|\[\]|\"\"|false\b)"
+    r"[\"']?\s*[:=]\s*(?:0(?![\d.x/])|none\b|null\b|\[\]|\"\"|false\b)"
+    r"|(?:\bmemory\.events:? ?)?\boom[_ -]?kill\w*[ :=]+0\b"
     r"|\b(?:0|no|zero|without(?: any)?) (?:[a-z]+ ){0,2}?(?:bad|errors?|failed|failures?|rejected|invalid"
     r"|warnings?|skipped|dropped|conflicts?|duplicates?|mismatch(?:es)?|violations?|issues?|problems?|retries"
     r"|changes)\b(?: (?:rows|records|lines|files|items|events|tests|tasks|validation|detected|found))?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 from graph.domain import DiagnosedBy, Diagnosis, DomainType, ModelCost, Remediation, RootCause, RuledOut
@@ -72,6 +73,8 @@ class Remembering:
         return answer.model_copy(update={"cost": ModelCost.model_validate(use.model_dump(mode="json"))})
 
 
+_SEEN = re.compile(r" \(seen before: incident \d+, healed \d+ times\)")
+
 CORRECTED = 0.75  # how sure one person's correction makes us the next time
 
 
@@ -119,7 +122,8 @@ def recalled(known: Diagnosis, remembered: Remembered) -> Diagnosis:
             "remediation": then.remediation,
             "alternatives": then.alternatives,
             "confidence": confidence,
-            "summary": f"{then.summary or known.summary} ({words})",
+            # What was remembered may itself have been told from memory.
+            "summary": f"{_SEEN.sub('', then.summary or known.summary)} ({words})",
             "by": DiagnosedBy.MEMORY,
         }
     )

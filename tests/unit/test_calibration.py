@@ -13,11 +13,12 @@ CASES = Path(__file__).parents[2] / "evals" / "cases" / "other_technologies.json
 
 def test_what_is_withheld_makes_errors_and_the_curve_rises() -> None:
     found = sample(read_cases(CASES), rounds=4)
-    _, score, margin, error = fit(found)
+    (_, score, margin, agreed, disputed, _), error = fit(found)
 
     assert 0.5 < sum(found.right) / len(found.right) < 1
     assert score > 0
     assert margin > 0
+    assert agreed > disputed
     assert error < 0.05
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -179,3 +180,13 @@ def test_line_numbers_survive_streaming() -> None:
     assert text.split("\n")[30_000] == "ERROR: disk full"
     assert text.split("\n")[-1] == "row 60000"
     assert text.split("\n")[20_000] == ""
+
+
+@pytest.mark.parametrize("unit", ["-", "= ", "a.", "[", "A(", "1/", ": ", "not ", "'a' "])
+def test_no_line_takes_long(unit: str) -> None:
+    """A ruler of dashes fits every part of a prefix; reading it must stay linear."""
+    begin = time.perf_counter()
+
+    evidence.read(TaskLog(text="\n".join([f"[2026-03-02T04:10:04Z] INFO - {(unit * 3_000)[:3_000]}"] * 3)))
+
+    assert time.perf_counter() - begin < 2

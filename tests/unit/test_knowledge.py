@@ -354,7 +354,7 @@ def test_facts_say_how_long_to_wait(base: KnowledgeBase) -> None:
     assert base.diagnose(Case(log=TaskLog(text=log))).facts.retry_after == 20
 
 
-@pytest.mark.parametrize("name", ["other_technologies", "other_styles"])
+@pytest.mark.parametrize("name", ["other_technologies", "other_styles", "field", "hard_scenarios"])
 def test_our_own_cases(base: KnowledgeBase, name: str) -> None:
     cases = read_cases(OWN / f"{name}.jsonl")
     asked = [case.to_case() for case in cases]

@@ -70,3 +70,12 @@ async def test_a_correction_that_knowledge_shares_makes_it_surer() -> None:
     assert found.root_cause is KNOWN.root_cause
     assert found.confidence > KNOWN.confidence
     assert found.remediation is KNOWN.remediation
+
+
+async def test_what_was_told_from_memory_is_told_once_again() -> None:
+    told = KNOWN
+    for incident in (7, 8, 9):
+        mind = Fixed(remembered(incident_id=incident, diagnosis=told))
+        told = await Remembering(mind, mind).diagnose(Case(log=TaskLog(text="x")))
+
+    assert told.summary == f"{KNOWN.summary} (seen before: incident 9, healed 2 times)"

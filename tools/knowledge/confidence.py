@@ -23,11 +23,14 @@ GENERIC = 0.5  #: entries up to this strength say how it ended; they rival a rea
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A logistic curve over the winner's score and its lead."""
+    """A logistic curve over what `features` tells of an answer."""
 
     bias: float
     score: float
     margin: float
+    agreed: float
+    disputed: float
+    worded: float
     ceiling: float
     answer_from: float
 
@@ -41,16 +44,26 @@ class Calibration:
         """How likely the first candidate is right."""
         if not candidates:
             return 0.0
-        top, margin = features(candidates)
-        x = self.bias + self.score * top + self.margin * margin
+        weights = (self.score, self.margin, self.agreed, self.disputed, self.worded)
+        x = self.bias + sum(w * value for w, value in zip(weights, features(candidates), strict=True))
         return round(min(self.ceiling, 1 / (1 + math.exp(-x))), 3)
 
 
-def features(candidates: Sequence[Candidate]) -> tuple[float, float]:
-    """Score of the winner and its lead over the best other cause."""
-    top = min(candidates[0].score, 1.0)
+Features = tuple[float, float, float, float, float]
+
+
+def features(candidates: Sequence[Candidate]) -> Features:
+    """Score of the winner, its lead over the best other cause, and whether entry and words say the same.
+
+    An entry and the plain words of one message are independent readers: what both say is seldom wrong.
+    """
+    first = candidates[0]
     second = max((_rivalry(other) for other in candidates[1:]), default=0.0)
-    return top, min(candidates[0].score - second, LEAD)
+    worded = first.best is not None and first.best.worded
+    agreed = not worded and first.said == {first.cause}
+    disputed = bool(first.said - {first.cause})
+    lead = min(first.score - second, LEAD)
+    return min(first.score, 1.0), lead, float(agreed), float(disputed), float(worded)
 
 
 def _rivalry(candidate: Candidate) -> float:

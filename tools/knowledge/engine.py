@@ -31,6 +31,8 @@ from tools.signature import signature
 PIECE_CHARS = 14_000  # of one piece are matched
 SHOWN_LINES = 4
 SUMMARY_CHARS = 240
+CARRIER = 0.8  #: of an entry's strength, when it is found only around another message
+CARRIED = 0.7  #: least strength of what is found in the message inside
 CLASS_ONLY = 0.92  #: of an entry's strength, when only the exception's class speaks for it
 WORDS = 0.7  #: entries up to this strength know words, not identifiers
 SAID = 0.65  #: least strength of words that contradict an exception's class
@@ -44,6 +46,13 @@ PLAIN = 0.6  #: least weight of an identifier in a line that names no level
 
 
 _CLASSED = re.compile(r"\b(?:\w+\.)+[A-Z]\w*(?:Exception|Error): ")  #: an exception printed in a line
+
+#: where the message of another program begins within a message
+_CARRIES = re.compile(
+    r"[Cc]aused by|[Nn]ested exception is|[Ii]nner [Ee]xception|\b(?:desc|details?) = |\bError from server: "
+    r"|[\"'](?:message|msg|errmsg|reason|detail|error_description|errorMessage|error)[\"']: ?[\"']"
+    r"|\b[A-Z]\w+(?:Error|Exception|Failed|Unavailable|Timeout|Refused)\(|; reason: |last exception: "
+)
 
 
 class KnowledgeBase:
@@ -84,7 +93,7 @@ class KnowledgeBase:
         """The latest pieces that may tell of a failure, read word by word."""
         read = [piece for piece in pieces if piece.kind != "end" and piece.weight >= WORTH_READING]
         return [
-            Hit(piece, entry, (), entry.strength * _weight(piece, entry))
+            Hit(piece, entry, (), entry.strength * _weight(piece, entry), worded=True)
             for piece in read[-MOST_READ:]
             for entry in self._lexicon.read(piece)
         ]
@@ -106,14 +115,31 @@ class KnowledgeBase:
             for pattern in matches:
                 by_entry.setdefault(owner[pattern], []).append(pattern)
             said = self._said(piece, matches)
+            carried = self._carried(text, by_entry)
             for index, patterns in by_entry.items():
                 entry = known[index]
                 if any(p.search(text) for p in entry.unless):
                     continue
                 of_class = not said.intersection(patterns)
                 score = (CLASS_ONLY if of_class else 1.0) * entry.strength * _weight(piece, entry)
+                # Airflow's own server is at fault whatever its answer carries.
+                own = entry.cause is RootCause.PLATFORM_ERROR
+                if carried is not None and index not in carried and not own:
+                    score *= CARRIER
                 found.append(Hit(piece, entry, tuple(patterns), score, of_class))
         return found
+
+    def _carried(self, text: str, by_entry: dict[int, list[int]]) -> set[int] | None:
+        """The entries found in what a message carries: `503: {"message": …}`, `Unable to connect (…Error(…)`.
+
+        None when it carries nothing, or nothing that is known for another cause than its carrier.
+        """
+        marker = _CARRIES.search(text, 8)
+        if marker is None or len({self._knowledge.entries[index].cause for index in by_entry}) < 2:
+            return None
+        inner = {self._knowledge.owner[found] for found in self._scanner.matches(text[marker.end() :])}
+        known = [self._knowledge.entries[index] for index in inner & by_entry.keys()]
+        return inner if any(entry.strength >= CARRIED for entry in known) else None
 
     def _said(self, piece: Piece, matches: list[int]) -> set[int]:
         """What the message says, apart from its exception's class: the class alone is the weaker evidence."""
@@ -132,7 +158,7 @@ class KnowledgeBase:
         if top is None or (not top.hits and not top.why) or confidence < self._calibration.answer_from:
             return self._unknown(case, evidence, candidates, confidence, told)
         lead = self._lead(top)
-        transient, remediation = refine.transience(case, top, lead, told)
+        transient, remediation = refine.transience(case, candidates, lead, told)
         shown = self._shown(evidence, top)
         found = self._facts(case, evidence, top, lead, told if transient else [])
         error = shown[0].text if shown else top.why

@@ -30,12 +30,15 @@ _WRAPPER = re.compile(
     r"(?i)returned (?:a )?non-zero|non-zero exit|exit(?:ed)? (?:code|status)|return(?:ed)? code"
     r"|returned a failure|terminal state"
 )
+_POOL = re.compile(
+    r"\bHTTPS?ConnectionPool\([^)]*\)|\bConnection object\b"
+)  #: a client's name for its target
 _STATE = re.compile(r"\b(?:INTERNAL|\w*SERVER|UNKNOWN)_ERROR\b|\bInternalError\b")  #: how it ended, not why
 _CLASS = re.compile(r"^(?:[\w$]+\.)*([A-Z]\w*)(?=: |$)")
 #: classes of every program: their names say how it was raised, not why
 _PLAIN_CLASS = re.compile(
     r"^(Key|Type|Value|Attribute|Index|Runtime|OS|IO|Lookup|Name|Assertion|Import|ModuleNotFound|Database"
-    r"|Operational|Programming|Internal|Interface|Data|NotSupported|HTTP|Connection|JSONDecode|System)Error$"
+    r"|Operational|Programming|Internal|Interface|Data|NotSupported|HTTP|Connection|JSONDecode|System|Syntax)Error$"
     r"|^(Airflow|Illegal|Runtime|Spark|Io|IO|SQL|Execution|Operation)?\w{0,8}Exception$"
 )
 
@@ -211,7 +214,7 @@ def _readable(piece: Piece, strengths: _Strengths) -> Iterator[tuple[str, float,
     for match in _IDENTIFIER.finditer(text):
         if not _STATE.match(match.group()):
             yield match.group(), strengths.code, False
-    yield _STATE.sub(" ", text), strengths.sentence, True
+    yield _POOL.sub(" ", _STATE.sub(" ", text)), strengths.sentence, True
 
 
 def _sentences(text: str) -> Iterator[list[str]]:

@@ -18,6 +18,9 @@ SAID = 4  #: lines before the failure that may tell what it stumbled over
 LEAD = 0.06
 _KEY = re.compile(r"^(?:\w+\.)*KeyError: ['\"]([^'\"\n]{1,80})['\"]")
 _LISTED = re.compile(r"(?i)\b(?:keys|columns|fields|header|headers|attributes|names)\b[^\n]{0,25}[:=(\[{]")
+_CAME = re.compile(
+    r"(?i)\b(?:keys|columns|fields|attributes)\b[^\n]{0,15}[:=] ?[\[{(]?[\"'\w]+(?:, ?[\"'\w]+)+"
+)
 _QUOTED = re.compile(r"['\"]([\w .-]{1,60})['\"]")
 _NOTHING = re.compile(
     r"(?i)(?:[:=]\s*|\breturned |\bgot |\bis |\bover |\bgave )(?:None|null|nothing|nil|empty|\[\]"
@@ -25,7 +28,8 @@ _NOTHING = re.compile(
     r"[\s.)\]]*$|\b(?:no|zero|0) [\w-]+(?: [\w-]+)? (?:for|in|on|from|at|since|between|after|found"
     r"|left|returned)\b"
     r"|\b(?:returned|found|got|received|fetched|yielded|delivered) (?:nothing|none|no [\w-]+|0\b)"
-    r"|\bis empty\b"
+    r"|\bis empty\b|\b(?:\w*count|total|hits|matches|matched|found|rows|records|items|files|messages"
+    r"|objects)[ :=>-]{1,4}0\s*$"
 )
 _STUMBLED = re.compile(
     r"NoneType|IndexError|StopIteration|ZeroDivisionError|empty (?:sequence|iterable)|has no len|not iterable"
@@ -54,7 +58,8 @@ UNREAD = 0.7  #: what a bare exit status counts when the child complained in wor
 _COMPLAINT = re.compile(
     r"(?i)\b(?:not(?! yet| ready)|no|cannot|can't|isn't|doesn't|don't|won't|unknown|invalid|missing|bad"
     r"|unable|unrecogni[sz]ed|unsupported|undefined|reject\w*|(?<!went )wrong|incompatible|violat\w*"
-    r"|\w*plausib\w*|attempt to|illegal|mismatch|corrupt\w*|unexpected|must|required|denied|refused|never"
+    r"|\w*plausib\w*|attempt to|illegal|mismatch|corrupt\w*|unexpected|must|required|denied|refus\w*"
+    r"|never|gave up|giving up|still waiting"
     r"|too (?:many|long|large|big|small|few)|nicht|kein\w*|zu viele|ung\w+ltig\w*|fehlt|impossible"
     r"|introuvable|invalide|manquant\w*|inv[aá]lid[oa]|falta|desconocid[oa]|não)\b|n't\b"
     r"|失敗|エラー|ません|错误|失败|无法"
@@ -78,10 +83,11 @@ _EFFECT = re.compile(
     r"|null reference|instance of an object|null-valued expression|nil pointer|not iterable|over null"
     r"|not subscriptable|has no len|undefined value|\bon null\b|offset on|out of bounds|out of range"
     r"|of length zero|cannot open the connection|cannot read from connection|usage error"
-    r"|transaction is aborted|FailedSqlTransaction|PendingRollback|25P02"
+    r"|[Bb]locked connection|transaction is aborted|FailedSqlTransaction|PendingRollback|25P02"
     r"|KilledWorker|workers? (?:process )?died|BrokenProcessPool|terminated abruptly|unexpectedly closed"
     r"|protocol data stream|read error|broken ?pipe|EPIPE|premature|unexpected (?:end|eof)|wrote only"
-    r"|short write|write (?:error|failed)|truncated|JSONDecode|JSONParse|unexpected token|expecting value"
+    r"|tag mismatch|mismatched tag|short write|write (?:error|failed)|truncated|JSONDecode|JSONParse"
+    r"|unexpected token|expecting value"
     r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by zero|divided by 0"
     r"|invalid literal for|KeyError|IndexError|StopIteration|no element|nothing to (?:do|process|load)"
 )
@@ -146,6 +152,24 @@ def _keys_changed(case: Case, evidence: Evidence, candidates: Candidates) -> Can
         if lost and _LISTED.search(now) and _QUOTED.search(now):
             why = f"line {line.number} lists what came, without {min(lost)!r}"
             return raised(candidates, RootCause.SCHEMA_DRIFT, max(0.88, top.score + LEAD), why)
+    return candidates
+
+
+def _key_unlisted(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Something was nothing: the log lists the keys that came, and then names one that is not among them."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.cause not in (RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH):
+        return candidates
+    if not _STUMBLED.search(_message(top.best.piece)):
+        return candidates
+    listed: LogLine | None = None
+    for line in said_before(evidence):
+        asked = _QUOTED.findall(line.text) if listed is not None else []
+        absent = [key for key in asked if listed is not None and key not in listed.text]
+        if listed is not None and absent:
+            why = f"line {listed.number} lists what came, without {absent[0]!r}"
+            return raised(candidates, RootCause.SCHEMA_DRIFT, max(0.88, top.score + LEAD), why)
+        listed = line if _CAME.search(line.text) else listed
     return candidates
 
 
@@ -251,6 +275,8 @@ def _came_of(case: Case, evidence: Evidence, candidates: Candidates) -> Candidat
     if not _EFFECT.search(text):
         return candidates
     never = _FAILED if _REFUSES_ALL.search(text) else _NO_REASON
+    if top is not None and top.cause is RootCause.CODE_ERROR:
+        never = _FAILED  # of two that stumbled, the first is nearer to the reason
     return _by_reason(evidence, candidates, never, after=_SAME_REPORT)
 
 
@@ -267,13 +293,15 @@ def _by_reason(
 ) -> Candidates:
     """Raise the cause of the nearest specific line that stands open when the effect shows."""
     effect = _begin(evidence, candidates[0].best)
+    same = {hit.entry.name for c in candidates for hit in c.hits if _of_the_end(hit, candidates[0])}
     found: list[tuple[float, int, RootCause]] = []
     for other in candidates[1:]:
         for hit in other.hits if other.cause not in never else ():
             piece, ahead = hit.piece, effect - hit.piece.line
             stands = not (piece.recovered or piece.aside or piece.final) and piece.errorish
+            stands = stands and piece.weight >= BEHIND_WEIGHT
             near = 0 < ahead <= REASON_LINES or 0 < -ahead <= after
-            specific = stands and near and hit.entry.strength >= REASON
+            specific = stands and near and hit.entry.strength >= REASON and hit.entry.name not in same
             if specific and not evidence.went_well_between(piece.line, effect):
                 found.append((hit.entry.strength, piece.line, other.cause))
     if not found:
@@ -281,6 +309,11 @@ def _by_reason(
     _, line, cause = max(found, key=lambda told: told[:2])
     why = f"line {line} tells what led to it"
     return raised(candidates, cause, max(candidates[0].score + LEAD, REASON), why)
+
+
+def _of_the_end(hit: Hit, top: Candidate) -> bool:
+    """A line that repeats what was raised in the end tells no reason for it."""
+    return top.best is not None and hit.piece is top.best.piece
 
 
 def _begin(evidence: Evidence, hit: Hit | None) -> int:
@@ -317,6 +350,7 @@ RULES: Sequence[Rule] = (
     _own_words,
     _keys_shown,
     _keys_changed,
+    _key_unlisted,
     _nothing_shown,
     _value_shown,
     _why_unreachable,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from graph.domain import RootCause
@@ -27,6 +27,11 @@ EFFECTS = frozenset(
         "ParserError",
     }
 )
+#: classes with which code sums up in its own words what a library or program told before
+SUMMARIES = frozenset({"RuntimeError", "Exception", "AirflowException", "AirflowFailException"})
+SURE = 0.95  #: least strength of an entry that knows an identifier
+JUST = 4  #: lines between what was told and the summary of it
+LOUD = 0.85  #: least weight of a line at level ERROR
 GENERIC = 0.72  #: entries up to this strength name the exception, not the cause
 STANDS = 0.4  #: least weight of a line that explains
 MOST_OF_A_LINE = 0.95
@@ -53,6 +58,9 @@ ASIDE = 0.4  #: what a line beside the work counts, where a line of the work tel
 EXPLAINED = 0.85  #: what a line may count at most that explains an effect
 EFFECT = 0.7  #: what an exception counts that is often the effect of what was printed before
 JUST_BEFORE = 1.6  #: and what those lines count more
+COMMON = 0.7  #: entries up to this strength know common words
+YIELDS = 0.8  #: what they keep where the other words of a piece speak of something else
+NOTHING: frozenset[RootCause] = frozenset()
 SUPPORT = 0.03  #: what each further line of the same cause adds, three at most
 
 
@@ -65,6 +73,7 @@ class Hit:
     patterns: tuple[int, ...]
     score: float
     of_class: bool = False  #: only the exception's class speaks, not its message
+    worded: bool = False  #: read word by word, not by an entry
 
 
 @dataclass(slots=True)
@@ -76,6 +85,7 @@ class Candidate:
     hits: list[Hit] = field(default_factory=list)
     why: str = ""  #: what context added, in words
     passes: bool | None = None  #: whether it is transient, where a rule knows better than the entry
+    said: frozenset[RootCause] = frozenset()  #: what the words of the best hit's piece speak for
 
     @property
     def best(self) -> Hit | None:
@@ -106,6 +116,8 @@ def lower(candidates: list[Candidate], cause: RootCause, factor: float) -> list[
 def rank(hits: Sequence[Hit]) -> list[Candidate]:
     """Candidates, strongest first."""
     named = [hit for hit in hits if hit.entry.cause is not RootCause.UNKNOWN]
+    said = _said(named)
+    named = [_outspoken(hit, said.get(id(hit.piece), NOTHING)) for hit in named]
     discount, effect = _discount(named), _effect(named)
     instead = any(_of_the_work(hit) for hit in named)
     by_cause: dict[RootCause, list[Hit]] = {}
@@ -126,9 +138,26 @@ def rank(hits: Sequence[Hit]) -> list[Candidate]:
         found.sort(key=lambda h: (-h.score, -h.piece.line))
         further = {h.piece.line for h in found[1:] if h.score > 0.5 * found[0].score} - {found[0].piece.line}
         score = found[0].score + SUPPORT * min(3, len(further))
-        candidates.append(Candidate(cause, score, found))
+        words = frozenset(said.get(id(found[0].piece), NOTHING))
+        candidates.append(Candidate(cause, score, found, said=words))
     candidates.sort(key=lambda c: -c.score)
     return candidates
+
+
+def _said(hits: Sequence[Hit]) -> dict[int, set[RootCause]]:
+    """For each piece, the causes that its words speak for."""
+    said: dict[int, set[RootCause]] = {}
+    for hit in hits:
+        if hit.worded:
+            said.setdefault(id(hit.piece), set()).add(hit.entry.cause)
+    return said
+
+
+def _outspoken(hit: Hit, said: Set[RootCause]) -> Hit:
+    """An entry that knows no more than common words yields to other words of the same piece."""
+    if hit.worded or not WRAPPER < hit.entry.strength <= COMMON or not said or hit.entry.cause in said:
+        return hit
+    return replace(hit, score=hit.score * YIELDS)
 
 
 def _effect(hits: Sequence[Hit]) -> frozenset[int]:
@@ -148,12 +177,25 @@ def _effect(hits: Sequence[Hit]) -> frozenset[int]:
     vague = max(hit.entry.strength for hit in own) <= GENERIC
     stumbled = STUMBLED.search(inner.text.partition("\n@")[0]) is not None
     short = inner.raised.short if inner.raised is not None else ""
-    if not (stumbled or (vague and short in EFFECTS)):
+    summary = short in SUMMARIES
+    if not (stumbled or (vague and short in EFFECTS) or summary):
         return frozenset()
     said = max(own, key=lambda h: h.entry.strength).entry.cause
-    if not any(_explains(h) and h.entry.cause is not said and h.piece.line < inner.line for h in hits):
+    before = [h for h in hits if _explains(h) and h.entry.cause is not said and h.piece.line < inner.line]
+    if not stumbled and summary:
+        before = [h for h in before if _loud(h) and 0 <= _first(inner) - h.piece.line <= JUST]
+    if not before:
         return frozenset()
     return frozenset({id(hit.piece) for hit in hits if hit.piece.final} | {id(inner)})
+
+
+def _first(piece: Piece) -> int:
+    return piece.raised.first if piece.raised is not None else piece.line
+
+
+def _loud(hit: Hit) -> bool:
+    """An identifier in a line at level ERROR."""
+    return hit.piece.weight >= LOUD and hit.entry.strength >= SURE
 
 
 def _explains(hit: Hit) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from graph.domain import Facts, Remediation, RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence
-from tools.knowledge import course, linking
+from tools.knowledge import course, linking, unread
 from tools.knowledge.entries import Entry, Knowledge
 from tools.knowledge.ranking import Candidate, raised
 
@@ -46,6 +46,7 @@ _MEMORY_OF = re.compile(
     r"(?i)(?:rss|mem(?:ory)?|heap)\b[^\d\n]{0,20}(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b[^\d\n]{1,20}?"
     r"(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b"
 )
+_MEMORY_SHARE = re.compile(r"(?i)\b(?:mem(?:ory)?|heap|rss)\b[^\d\n]{0,20}(?:9[5-9]|100)(?:\.\d+)? ?%")
 _UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 KILL_LINES = 30
 _CRASH = re.compile(
@@ -88,6 +89,7 @@ _SHARED = frozenset(
     }
 )
 CERTAIN = 0.97
+RIVALS = 0.75  #: of the answer's score, from which another cause takes the trust in a retry
 
 
 def apply(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -121,7 +123,7 @@ def _nearly_full(text: str) -> bool:
     """`rss 4080 MB of 4096 MB`: memory at its limit."""
     match = _MEMORY_OF.search(text)
     if match is None:
-        return False
+        return _MEMORY_SHARE.search(text) is not None
     used, limit = (float(match.group(n)) * _UNITS.get(match.group(n + 1)[:1].lower(), 1) for n in (1, 3))
     return limit > 0 and 0.93 <= used / limit <= 1.5
 
@@ -242,7 +244,8 @@ def _why_it_waited(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
             for hit in other.hits
             if hit.entry.strength > 0.8 and hit.piece.weight >= WAITED_WEIGHT and not hit.piece.recovered
         }
-        if other.cause in _WAITED_FOR and len(lines) > 1 and not _at_once(top, lines):
+        enough = 1 if other.cause is RootCause.CAPACITY_UNAVAILABLE else 2
+        if other.cause in _WAITED_FOR and len(lines) >= enough and not _at_once(top, lines):
             return raised(
                 candidates, other.cause, top.score + 0.05, f"said {len(lines)} times before time ran out"
             )
@@ -266,11 +269,13 @@ _RULES: Sequence[Rule] = (
     _own_parts,
     _why_it_waited,
     *linking.RULES,
+    *unread.RULES,
 )
 
 
-def transience(case: Case, top: Candidate, lead: Entry, told: list[str]) -> tuple[bool, Remediation]:
+def transience(case: Case, candidates: Candidates, lead: Entry, told: list[str]) -> tuple[bool, Remediation]:
     """Whether the same task may succeed unchanged, and the fix that follows. The past adds its lines."""
+    top = candidates[0]
     if top.cause is RootCause.TIMEOUT:
         transient, remediation, slow = course.slow_once(case, lead)
         told += [slow] if slow and slow not in told else []
@@ -278,11 +283,27 @@ def transience(case: Case, top: Candidate, lead: Entry, told: list[str]) -> tupl
     if top.passes is not None:
         return top.passes, lead.remediation
     lasting = _lasting(top, lead)
+    if lasting.transient and (rival := _lasting_rival(candidates)) is not None:
+        told.append(f"{rival.value} is nearly as likely, and would not pass by itself")
+        others = [r for r in lasting.alternatives if r is not Remediation.RETRY]
+        return False, others[0] if others else Remediation.ESCALATE
     if lasting.transient and (why := course.lasts(case, top.cause)):
         told.append(why)
         others = [r for r in lasting.alternatives if r is not Remediation.RETRY]
         return False, others[0] if others else Remediation.ESCALATE
     return lasting.transient, lasting.remediation
+
+
+def _lasting_rival(candidates: Candidates) -> RootCause | None:
+    """Another reading of the log, nearly as strong, under which a retry is of no use."""
+    top = candidates[0]
+    for other in candidates[1:] if not top.why else ():
+        best = other.best
+        if best is None or best.entry.transient or best.piece.recovered:
+            continue
+        if other.score >= RIVALS * top.score and other.cause is not RootCause.EXTERNAL_JOB_FAILED:
+            return other.cause
+    return None
 
 
 def _lasting(top: Candidate, lead: Entry) -> Entry:
