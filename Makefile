@@ -8,7 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(AIRMEDIC_HOME)/tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 RUN := $(UV) run --frozen --no-sync
 
-.PHONY: browser e2e-browser screenshots bench-consoles help setup airflow demo test check format e2e bench fuzz bench-idle bench-listing clean
+.PHONY: browser e2e-browser screenshots bench-consoles help setup airflow demo test check format e2e bench fuzz bench-idle bench-alertmanager bench-listing clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -60,6 +60,11 @@ fuzz: setup ## random and stateful requests against the whole API (at least 10,0
 
 bench-idle: setup ## memory, processor and start of an idle server, with and without the console
 	@$(RUN) python -m evals.benchmarks.idle $(ARGS)
+
+bench-alertmanager: ## install Debian's Alertmanager, which `airmedic bench storm` measures beside us (through apt)
+	@command -v prometheus-alertmanager >/dev/null || { \
+		as=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends prometheus-alertmanager; }
 
 bench-listing: setup ## lists and searches over a million incidents
 	@$(RUN) python -m evals.benchmarks.listing $(ARGS)

@@ -37,14 +37,22 @@ def _nothing(_folder: Path, _postgres: str) -> list[str]:
     return []
 
 
+def _crash(folder: Path, _postgres: str) -> list[str]:
+    return ["--report", str(folder), "--minutes", "15"]
+
+
 # name: module, its arguments, whether it needs a Postgres database
 BENCHES: Mapping[str, tuple[str, Arguments, bool]] = MappingProxyType(
     {
         "heal": ("heal", _alone, False),
         "heal-postgres": ("heal", _on_postgres, True),
         "ingest": ("ingest", _alone, False),
+        "latency": ("latency", _alone, False),
+        "growth": ("growth", _alone, False),
         "parked": ("parked", _alone, False),
+        "storm": ("storm", _alone, False),
         "workers": ("workers", _on_postgres, True),
+        "crash": ("crash", _crash, False),
         "idle": ("idle", _alone, False),
         "list": ("listing", _listing, False),
         "scan": ("scan", _nothing, False),
@@ -55,13 +63,20 @@ BENCHES: Mapping[str, tuple[str, Arguments, bool]] = MappingProxyType(
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def main(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help=f"{', '.join(BENCHES)}, or all")] = "all",
     report: Annotated[Path, typer.Option(help="folder for JSON and page")] = Path(".airmedic/bench/figures"),
     postgres: Annotated[str, typer.Option(help="URL of an empty PostgreSQL database, for those on it")] = "",
 ) -> None:
-    """Measure, and write table, JSON and one page; status 1 when a benchmark itself failed."""
+    """Measure, and write table, JSON and one page; status 1 when a benchmark itself failed.
+
+    Further options go to the one that is named: `airmedic bench crash --kills 2000`.
+    """
+    if name == "all" and context.args:
+        typer.echo(f"airmedic: name one benchmark to give it {context.args[0]}", err=True)
+        raise typer.Exit(WRONG)
     if name != "all" and name not in BENCHES:
         typer.echo(f"airmedic: no benchmark {name!r}; there are {', '.join(BENCHES)}", err=True)
         raise typer.Exit(WRONG)
@@ -73,7 +88,7 @@ def main(
             typer.echo(f"{one}: left out, it needs --postgres URL")
             continue
         typer.echo(f"{one} …")
-        if _run(module, arguments(report, postgres)) != 0:
+        if _run(module, [*arguments(report, postgres), *context.args]) != 0:
             failed.append(one)
     typer.echo(f"page: {write_page(_written(report), machine(), report)}")
     if failed:

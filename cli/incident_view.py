@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cli.words import line_of
 from server.record import AgentEvent
+from server.telling import together
 
 INDENT = "  "
 
@@ -74,6 +75,8 @@ def _headline(found: dict[str, Any]) -> Iterator[str]:
     yield f"incident {found['id']} (version {found['version']}): {found['status']}{outcome}"
     yield f"{INDENT}{task_of(found)} in run {found['task']['run_id']}, try {found['try_number']}"
     yield f"{INDENT}failed {when(found['failed_at']) or 'at an unknown time'}, severity {found['severity']}"
+    if found.get("group"):
+        yield INDENT + together(found["group"])
     if found["reason"]:
         yield f"{INDENT}{found['reason']}"
 
@@ -111,7 +114,7 @@ def _asked(found: dict[str, Any]) -> Iterator[str]:
     if not found["asks"] or found["question"] is None:
         return
     until = f" until {when(found['expires_at'])}" if found["expires_at"] else ""
-    yield f"asks for a decision{until}:"
+    yield f"asks for a decision{until}: {found['question'].get('summary', '')}".rstrip()
     for request in found["question"]["action_requests"]:
         args = ", ".join(f"{name}={value!r}" for name, value in request["args"].items())
         yield f"{INDENT}{request['name']}({args}): {request.get('description', '')}"

@@ -19,6 +19,7 @@ from server.app import ServiceFactory, create_app
 from server.embedded import EmbeddedServer
 from server.logs import open_logs
 from server.loop import run as run_loop
+from server.loop import settle_heap
 from server.service import Service, open_service
 from server.settings import Settings
 
@@ -106,6 +107,7 @@ async def _run(
         say(f"note: {warning}")
     with _on_signals(server) if stop is None else _on_event(server, stop):
         log.info("serving", address=address, healing=settings.healing)
+        settle_heap()
         await server.serve(sockets=[listening])
     log.info("stopped")
 

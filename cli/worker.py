@@ -12,6 +12,7 @@ import structlog
 from graph.errors import SettingsInvalid
 from server.logs import open_logs
 from server.loop import run as run_loop
+from server.loop import settle_heap
 from server.service import open_service, owner_name
 from server.settings import Settings
 
@@ -28,6 +29,7 @@ async def work(settings: Settings, *, say: Callable[[str], None], stop: asyncio.
     async with open_service(settings):
         say(f"Airmedic worker {owner_name()}, healing: {settings.healing}")
         log.info("working", owner=owner_name())
+        settle_heap()
         await stop.wait()
     log.info("stopped")
 

@@ -13,7 +13,7 @@ from gradio_ui.touched import touched
 from gradio_ui.wording import BY, OUTCOME, SEVERITY, STEP, VERDICT, duration, plain, standing
 from graph.domain import Check, Diagnosis, Status, canonical_json
 from server.schemas import FeedbackOut, IncidentDetailOut, LedgerOut
-from server.telling import ANSWERS
+from server.telling import ANSWERS, together
 
 NEAR = 2  # lines shown before and after a line that proves
 SHOWN_VALUE = 400  # characters of a before or after image
@@ -40,7 +40,8 @@ def headline(found: IncidentDetailOut) -> Html:
             ("Next step", moment(found.wake_at) if _due_later(found) else ""),
         ]
     )
-    return el("header", badges, el("h2", name_of(found)), _standing(found), place, cls="am-head")
+    group = el("p", together(found.group.model_dump()), cls="am-reason") if found.group else Html("")
+    return el("header", badges, el("h2", name_of(found)), group, _standing(found), place, cls="am-head")
 
 
 def _due_later(found: IncidentDetailOut) -> bool:
@@ -58,20 +59,25 @@ def question(found: IncidentDetailOut) -> Html:
     """What a person is asked, right above the buttons that answer it."""
     if not found.asks or found.plan is None:
         return Html("")
+    asked, radius = found.question or {}, found.decision.radius if found.decision is not None else None
+    others = asked.get("rule") == "members"  # it is about those that failed of the same cause
     left = el("span", moment(found.expires_at, form="left"), cls="am-left") if found.expires_at else None
     return el(
         "div",
         el("h3", "Your decision", left),
-        el("p", found.plan.summary, cls="am-ask"),
+        el("p", str(asked.get("summary") or found.plan.summary), cls="am-ask"),
         el("ol", *(el("li", words) for words in _requests(found)), cls="am-steps"),
-        touched(found.plan.actions, found.decision.radius if found.decision is not None else None),
-        diff(found.plan.diff),
+        Html("") if others else touched(found.plan.actions, radius),
+        Html("") if others else diff(found.plan.diff),
         el("p", _why_asked(found), "Nothing is touched before you approve.", cls="am-quiet"),
         cls="am-question",
     )
 
 
 def _why_asked(found: IncidentDetailOut) -> str:
+    asked = found.question or {}
+    if asked.get("rule") == "members" and isinstance(why := asked.get("why"), list):
+        return f"Asked because {'; '.join(str(one) for one in why)}. "
     if found.decision is None:
         return ""
     rest = (

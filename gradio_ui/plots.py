@@ -177,6 +177,7 @@ OUTCOME_COLOURS = {
     Outcome.ESCALATED: COLOURS["warn"],
     Outcome.EXPIRED: "#e39a9d",
     Outcome.DISMISSED: "#c0cbcc",
+    Outcome.JOINED: "#dbe2e2",
 }
 
 

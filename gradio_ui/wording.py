@@ -25,6 +25,7 @@ OUTCOME = {
     Outcome.ESCALATED: ("Handed to people", "warn"),
     Outcome.EXPIRED: ("Nobody answered", "bad"),
     Outcome.DISMISSED: ("Dismissed", "calm"),
+    Outcome.JOINED: ("Joined another", "calm"),
 }
 
 SEVERITY = {

@@ -45,6 +45,7 @@ STORED_TYPES = (
     domain.EvidenceLine,
     domain.Facts,
     domain.FixPlan,
+    domain.Group,
     domain.Incident,
     domain.IncidentKind,
     domain.ModelCost,

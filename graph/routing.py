@@ -33,6 +33,8 @@ def after_human(state: HealState) -> Literal["monitor", "diagnose", "human", "fi
     """Approved is applied, a person's words are read as evidence, a moved world is looked at afresh."""
     if ended(state):
         return "__end__"
+    if state.get("release"):
+        return "human" if state["release"] == "ask" else "fix"
     if state.get("stale"):
         return "monitor"
     if state.get("rethink"):
@@ -44,6 +46,8 @@ def after_fix(state: HealState) -> Literal["monitor", "human", "fix", "verify"] 
     """Applied is verified; undone or stale is looked at afresh; withheld goes to a person."""
     if ended(state):
         return "__end__"
+    if release := state.get("release"):
+        return "fix" if release == "send" else "verify"
     if state.get("undo"):
         return "fix"
     if state.get("applied"):
@@ -53,10 +57,20 @@ def after_fix(state: HealState) -> Literal["monitor", "human", "fix", "verify"] 
     return after_diagnose(state)
 
 
-def after_verify(state: HealState) -> Literal["monitor", "fix", "verify"] | End:
-    """Healed is the end; what did not help is taken back; what was left over is looked at; else waiting."""
+def after_verify(state: HealState) -> Literal["monitor", "human", "fix", "verify"] | End:
+    """Healed is the end; what did not help is taken back; what was left over is looked at; else waiting.
+
+    Once the incident's own task is well, the others of the same cause follow: in waves, or after a question.
+    """
     if ended(state):
         return "__end__"
+    match state.get("release"):
+        case "send":
+            return "fix"
+        case "ask":
+            return "human"
+        case "watch":
+            return "verify"
     if state.get("undo"):
         return "fix"
     return "monitor" if state.get("stale") else "verify"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from graph.domain import (
     Decision,
     Diagnosis,
     FixPlan,
+    Group,
     Incident,
     Note,
     Outcome,
@@ -16,6 +17,9 @@ from graph.domain import (
     TaskSnapshot,
     Verification,
 )
+
+# What is to be done next about the members: send a wave, see what became of it, ask a person.
+Release = Literal["", "send", "watch", "ask"]
 
 
 class HealState(TypedDict, total=False):
@@ -48,6 +52,10 @@ class HealState(TypedDict, total=False):
     taken_back: bool  #: settings were put back: the newest failure tells of a world that is gone
     stale: str  #: why the plan was withdrawn; empty when it was not
     watch_until: datetime | None  #: healed so far; recurrence is watched until then
+
+    group: Group  #: the others that failed of the same cause
+    gathered: bool  #: there was time for others of the same cause to come in
+    release: Release
 
     verification: Verification
     outcome: Outcome | None  #: how it ended; None while it goes on

@@ -100,7 +100,13 @@ def in_hand(deps: Deps, plan: FixPlan, decision: Decision) -> HealState:
 
 
 async def ask_policy(
-    deps: Deps, plan: FixPlan, *, diagnosis: Diagnosis, failure: TaskSnapshot, spent: list[str]
+    deps: Deps,
+    plan: FixPlan,
+    *,
+    diagnosis: Diagnosis,
+    failure: TaskSnapshot,
+    spent: list[str],
+    members: tuple[TaskRef, ...] = (),
 ) -> Decision:
     """Policy's word on one plan, from Airflow's own dry run and what the records count."""
     control = await deps.records.control()
@@ -110,6 +116,7 @@ async def ask_policy(
         diagnosis=diagnosis,
         plan=plan,
         task=failure,
+        members=members,
         dag=dag,
         radius=preview.radius,
         reruns=preview.reruns,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Diagnosis, IncidentKind, TaskLog, TaskSnapshot
+from graph.domain import Diagnosis, IncidentKind, Outcome, TaskLog, TaskSnapshot
 from graph.state import HealState
 from nodes.choosing import choose
 from nodes.deps import Deps
@@ -34,7 +34,13 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
     log = await _log(state, deps)
     ready_at = deps.clock()
     context = await _context(state, log, deps)
-    diagnosis = await deps.diagnostician.diagnose(Case(log=log, task=failure, context=context))
+    case = Case(log=log, task=failure, context=context)
+    if not state.get("attempt") and not context.notes and (joined := await deps.members.join(case)):
+        told = (
+            f"the same cause as incident {joined.incident_id} ({joined.resource}), which has its failures now"
+        )
+        return {"outcome": Outcome.JOINED, "reason": told, "plan": None}
+    diagnosis = await deps.diagnostician.diagnose(case)
     if state["incident"].kind is IncidentKind.STUCK_RUNNING:
         diagnosis = _with_numbers(diagnosis, failure, context, now=ready_at)
     return {

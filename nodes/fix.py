@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
 
 from langgraph.runtime import Runtime
 
 from graph.domain import (
     Decision,
-    Facts,
     FixPlan,
     Outcome,
     Remediation,
@@ -24,23 +22,28 @@ from graph.state import HealState
 from nodes.choosing import ask_policy, choose, failed_members
 from nodes.deps import Deps
 from nodes.human import moved_between
+from nodes.probing import not_back
 from nodes.waiting import wait_for
+from nodes.waves import release
 from tools.carry_out import Guard, carry_out, undo_attempt
 from tools.gathering import settled_run
 from tools.missed import as_now, is_schedule
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
-PROBE_AT_LEAST, PROBE_AT_MOST = timedelta(seconds=10), timedelta(minutes=5)  # between two looks at a probe
 
 
 async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:
     """Apply the plan when its time has come and policy still allows it; undo it when told to."""
     deps = runtime.context
+    if state.get("release"):
+        return await release(state, deps)
     if state.get("undo"):
         return await _undo(state, deps)
     plan, due = state.get("plan"), state.get("due")
     if plan is None:
         return {"applied": False}
+    if due is not None and due > (latest := deps.clock() + timedelta(seconds=plan.wait)):
+        return {"applied": False, "due": latest}  # the clock was put back since
     if due is not None and deps.clock() < due:
         wait_for(Status.WAITING_TIMER, until=due)
         return {"applied": False}
@@ -52,7 +55,7 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     attempt = state.get("attempt", 0) + 1
     started = await deps.ledger.entries(attempt=attempt)
     if not started:
-        if plan.remediation is Remediation.RETRY and (gone := await _not_back(state, deps)):
+        if plan.remediation is Remediation.RETRY and (gone := await not_back(state, deps)):
             return gone
         if not state.get("approved_by") and await _grown(plan, state, deps):
             # Nobody was shown the smaller set, so the plan may take in what failed since; its time stays.
@@ -94,31 +97,6 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
         "applied_at": deps.clock(),
         "watch_until": None,
     }
-
-
-async def _not_back(state: HealState, deps: Deps) -> HealState | None:
-    """Wait while a probe the administrator configured says that what the task needs is still away."""
-    reading = await deps.probes.look(await _hosts(state["diagnosis"].facts, deps))
-    if reading is None or reading.up:
-        return None
-    now, due = deps.clock(), state.get("due") or deps.clock()
-    if now - due >= deps.limits.probe_patience:
-        reason = f"{reading.probe} has not come back in {deps.limits.probe_patience}: {reading.detail}"
-        return {"outcome": Outcome.ESCALATED, "reason": reason}
-    pause = min(max((now - due) / 4, PROBE_AT_LEAST), PROBE_AT_MOST)
-    wait_for(Status.WAITING_TIMER, until=now + pause, note=f"{reading.probe} is not back: {reading.detail}")
-    return {"applied": False}
-
-
-async def _hosts(facts: Facts, deps: Deps) -> list[str]:
-    """What the failure is about: a log may choose among the configured probes, never add one."""
-    hosts = [facts.host] if facts.host else []
-    if facts.conn_id:
-        with suppress(
-            NotFound, AirflowRefused
-        ):  # not there, or not ours to read: the host in the log remains
-            hosts.append((await deps.airflow.connection(facts.conn_id)).host or "")
-    return [host for host in hosts if host]
 
 
 def _covered(decision: Decision, state: HealState) -> bool:

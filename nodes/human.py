@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Answer, AnswerKind, FixPlan, Note, Outcome, Status, TaskSnapshot, Verdict
+from graph.domain import Answer, AnswerKind, FixPlan, Group, Note, Outcome, Status, TaskSnapshot, Verdict
 from graph.errors import ActionRefused, NotFound
 from graph.state import HealState
 from nodes.approval import question_for
 from nodes.choosing import ask_policy, choose, in_hand
 from nodes.deps import Deps
+from nodes.group_question import ask_about_members, gather
 from nodes.waiting import wait_for
 from tools.missed import as_now
 
@@ -20,15 +21,20 @@ async def human(state: HealState, runtime: Runtime[Deps]) -> HealState:
     plan, decision = state.get("plan"), state.get("decision")
     if state.get("outcome") is not None:
         return {}  # what a person asked for is not allowed: it ended before anybody was asked
+    if state.get("release"):
+        return await ask_about_members(state, deps)
     if plan is None or decision is None:
         return {"outcome": Outcome.ESCALATED, "reason": state.get("reason") or "no plan that policy allows"}
     if decision.shadow:
         words = "shadow mode: decided and recorded, nothing touched"
         return {"outcome": Outcome.ESCALATED, "reason": f"{words}; the plan was: {plan.summary}"}
+    if not state.get("gathered") and await deps.members.correlates():
+        return await gather(state, deps)
+    group = state.get("group") or Group()
     given = wait_for(
         Status.WAITING_DECISION,
         until=deps.clock() + deps.limits.approval_timeout,
-        question=question_for(plan, decision, state["diagnosis"], deps.catalogue),
+        question=question_for(plan, decision, state["diagnosis"], deps.catalogue, group),
     )
     return await _take(Answer.model_validate(given), plan, state, deps)
 
@@ -85,11 +91,15 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
         # An edit, or the time that passed, brought the plan under another rule.
         why = f"{decision.rule} asks for {decision.approvers.value}; {answer.by} is {answer.role.value}"
         return {**in_hand(deps, plan, decision), "reason": why}
+    # The answer covers the members that were shown with the question, and none that came later.
+    group = state.get("group") or Group()
+    shown = {"approved_upto": group.upto, "approved_by": answer.by, "approved_role": answer.role}
     return {
         **in_hand(deps, plan, decision),
         "asked": False,
         "approved_by": answer.by,
         "approved_role": answer.role,
+        "group": group.model_copy(update=shown),
     }
 
 

@@ -14,6 +14,7 @@ from nodes.deps import Deps
 from nodes.requests import monitor_request
 from nodes.schedules import monitor_schedule
 from nodes.waiting import wait_for
+from nodes.waves import sweep
 from tools.gathering import settled_task
 from tools.import_errors import broken_file, present
 from tools.triage import triage
@@ -25,7 +26,13 @@ GATHER = timedelta(minutes=2)  # for the other map indexes of a task to come to 
 
 async def monitor(state: HealState, runtime: Runtime[Deps]) -> HealState:
     """Watch what Airflow repairs by itself; dismiss what is no failure; pass on the rest."""
-    deps = runtime.context
+    found = await _look(state, runtime.context)
+    if found.get("outcome") is not None and (await runtime.context.members.counts()).waiting:
+        await sweep(runtime.context)
+    return found
+
+
+async def _look(state: HealState, deps: Deps) -> HealState:
     incident = state["incident"]
     if incident.kind is IncidentKind.IMPORT_ERROR:
         return await _broken_file(incident, deps)

@@ -10,6 +10,7 @@ from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, Verificat
 from graph.state import HealState
 from nodes.choosing import failed_members
 from nodes.deps import Deps
+from nodes.following import follow, for_all, gave_up
 from nodes.requests import verify_request
 from nodes.schedules import verify_schedule
 from nodes.waiting import wait_for
@@ -35,6 +36,8 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     failure = state["failure"]
     if is_schedule(failure.task):
         return await verify_schedule(state, deps)
+    if state.get("release"):
+        return await follow(state, deps)
     marked = _marked(plan)
     world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
     kinds = [deps.catalogue.get(action.name) for action in plan.actions]
@@ -59,9 +62,23 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     if await failed_members(deps, state):
         # They joined the incident after its plan was made, and the plan did not touch them.
         return {"verification": found, "applied": False, "plan": None, "stale": "more map indexes failed"}
+    counts = await deps.members.counts()
+    if counts.waiting and not gave_up(state, deps):
+        return {"verification": found, "release": "send"}
+    if counts.total:
+        found = await for_all(found, deps)
+    return await _watch(found, state, deps, now)
+
+
+async def _watch(found: Verification, state: HealState, deps: Deps, now: datetime) -> HealState:
+    """All are well, as far as that can be had: see that it lasts."""
+    if found.outcome is Outcome.ESCALATED:
+        return _handed_over(found, found.checks[-1].detail)
     watch_until = state.get("watch_until")
     if watch_until is None:
         return {"verification": found, "watch_until": await _watch_end(state, deps, now)}
+    if watch_until > (latest := now + deps.limits.watch_window):
+        return {"verification": found, "watch_until": latest}  # the clock was put back since
     if now < watch_until:
         wait_for(Status.WAITING_OUTCOME, until=watch_until)
         return _if_new(found, state)

@@ -28,11 +28,13 @@ from server.db.tables import IncidentRow
 from server.db.tables_work import DutyRow, WorkerRow
 from server.observe.heartbeats import Heartbeats
 from server.runner import forever
+from server.store_reads import MOVING
 
 log = structlog.get_logger("crew")
 
 BEAT = 0.75  # seconds between two signs of life
 SILENT = timedelta(seconds=3)  # without one, after which a process is dead
+LOOK_FOR_UNKNOWN = 4  # beats between two looks at who holds the leases
 CHANNEL = "airmedic"
 PAUSE = 1.0  # seconds before listening is tried again
 
@@ -60,6 +62,7 @@ class Crew:
         self._engine = engine
         self._owner = owner
         self._is_dead = is_dead
+        self._beats = 0
         self.shared = engine.dialect.name == "postgresql"
 
     async def on_duty(self, name: str) -> bool:
@@ -86,6 +89,7 @@ class Crew:
             async with self._engine.connect() as connection:
                 others = (await connection.execute(select(col(WorkerRow.owner), silent))).all()
         dead = [owner for owner, is_silent in others if is_silent or self._gone(owner)]
+        dead += await self._unknown({owner for owner, _ in others})
         if not dead:
             return 0
         # Those claimed and not yet asleep again are due by their wake_at, which is past.
@@ -97,6 +101,20 @@ class Crew:
                 left = await connection.execute(freed.values(lease_owner=None, lease_until=None))
         log.warning("workers_dead", owners=dead, incidents=left.rowcount)
         return left.rowcount
+
+    async def _unknown(self, known: set[str]) -> list[str]:
+        """Who drives incidents and has not shown itself: buried, revived, and dead before its next beat."""
+        self._beats += 1
+        if self._beats % LOOK_FOR_UNKNOWN:
+            return []
+        open_ones = col(IncidentRow.status).in_(MOVING)
+        held = select(col(IncidentRow.lease_owner)).where(
+            open_ones, col(IncidentRow.lease_owner).is_not(None)
+        )
+        with store_errors("looking for unknown workers"):
+            async with self._engine.connect() as connection:
+                owners = (await connection.execute(held.distinct())).scalars().all()
+        return [str(owner) for owner in owners if owner != self._owner and owner not in known]
 
     def _gone(self, owner: str) -> bool:
         return owner != self._owner and self._is_dead(owner)

@@ -23,10 +23,10 @@ SOURCE_CHARS = 6000  # of a DAG's source that the model may read
 
 @asynccontextmanager
 async def open_diagnostician(
-    settings: Settings, *, memory: Memory, airflow: AirflowGateway
+    settings: Settings, *, memory: Memory, airflow: AirflowGateway, knowledge: Diagnostician | None = None
 ) -> AsyncIterator[Diagnostician]:
     """Memory, then knowledge, then the model; without a model it is knowledge and memory alone."""
-    knowledge = KnowledgeDiagnostician(KnowledgeBase.load(settings.knowledge))
+    knowledge = knowledge or KnowledgeDiagnostician(KnowledgeBase.load(settings.knowledge))
     chosen = model_settings(settings)
     if chosen is None:
         yield Remembering(knowledge, memory)

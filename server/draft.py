@@ -102,17 +102,26 @@ class Draft:
             # The drive itself meets the same at its next write, and answers for it.
             log.info("draft_kept_back", reason=str(exc))
 
-    async def flush(self, *, notices: Sequence[Notice] = (), closed: bool = False, **values: object) -> None:
+    async def flush(
+        self,
+        *,
+        notices: Sequence[Notice] = (),
+        closed: bool = False,
+        suspended: bool = False,
+        **values: object,
+    ) -> None:
         """Write everything in one transaction. Raises `LeaseLost`; what was not written stays here."""
         async with self._one_at_a_time:
             self.quiet()
             found, self._found = self._found, Found()
+            # A question and the place that waits for its answer go on record together or not at all.
+            place_holds = not closed and (suspended or not self._saver.interrupts(self._thread))
             written = Found(
                 events=found.events,
                 values=found.values | values,
                 logs=found.logs,
                 notices=notices,
-                checkpoint=None if closed else self._saver.packed(self._thread),
+                checkpoint=self._saver.packed(self._thread) if place_holds else None,
                 closed=closed,
             )
 
@@ -140,12 +149,16 @@ class Draft:
         events: Sequence[dict[str, Any]] = (),
         notices: Sequence[Notice] = (),
         closed: bool = False,
+        suspended: bool = False,
         **values: object,
     ) -> None:
-        """Write everything, give the lease back, and sleep until `wake_at` or until somebody rings."""
+        """Write everything, give the lease back, and sleep until `wake_at` or until somebody rings.
+
+        `suspended`: `values` say what the graph waits for, so the place where it waits is written too.
+        """
         self.add(events, {})
         given_back = self._store.given_back(self.lease, wake_at) | values
-        await self.flush(notices=notices, closed=closed, **given_back)
+        await self.flush(notices=notices, closed=closed, suspended=suspended, **given_back)
 
     def quiet(self) -> None:
         """Set no alarm off any more."""

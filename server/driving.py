@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,18 +28,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col
 
+from graph.domain import Part
 from graph.errors import LeaseLost
 from server.audit.trail import AuditTrail, audited
 from server.db.database import store_errors
 from server.db.group_writer import GroupWriter, Writing
-from server.db.prepared import Prepared
+from server.db.prepared import Prepared, insert_once_in
 from server.db.rows import incident_of
 from server.db.sqlite_connection import in_place
-from server.db.tables import EventRow, IncidentRow, LogRow
-from server.db.tables_work import CheckpointRow
+from server.db.tables import EventRow, IncidentRow, LogRow, OccurrenceRow
+from server.db.tables_work import CauseRow, CheckpointRow
 from server.people.notifier import Notice, NoticePost
 from server.record import IncidentRecord, Lease
-from server.store_reads import ENDED, StoreReads
+from server.store_reads import MOVING, StoreReads
 
 LEASE = timedelta(seconds=30)
 
@@ -62,13 +63,6 @@ class Taken:
 
     record: IncidentRecord
     checkpoint: bytes | None
-
-
-def insert_once_in(dialect: str, table: type[SQLModel]) -> Insert:
-    """INSERT that does nothing when the row is there already; the values come with each execution."""
-    row: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
-    insertion: Insert = row.on_conflict_do_nothing()
-    return insertion
 
 
 def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
@@ -106,11 +100,25 @@ def _forgetting(_dialect: str, _names: tuple[str, ...]) -> Delete:
     return delete(CheckpointRow).where(col(CheckpointRow.incident_id) == bindparam("b_id"))
 
 
+def _no_longer_standing(_dialect: str, _names: tuple[str, ...]) -> Delete:
+    return delete(CauseRow).where(col(CauseRow.incident_id) == bindparam("b_id"))
+
+
+def _given_back(_dialect: str, _names: tuple[str, ...]) -> Update:
+    """Members that nothing was done about when their incident closed: they are looked at afresh."""
+    table = OccurrenceRow.__table__  # type: ignore[attr-defined]
+    left = or_(table.c.part == Part.WAITING.value, table.c.part == Part.RELEASED.value)
+    fresh = {"status": "new", "incident_id": None, "part": "", "wave": 0, "checks": 0}
+    return update(table).where(table.c.incident_id == bindparam("b_id"), left).values(fresh)
+
+
 CHANGE = Prepared(_changing)
 LINES = Prepared(lambda _dialect, _names: insert(EventRow))
 KEEP_LOG = Prepared(lambda dialect, _names: insert_once_in(dialect, LogRow))
 CARRY_ON = Prepared(_carrying_on)
 FORGET = Prepared(_forgetting)
+NO_CAUSE = Prepared(_no_longer_standing)
+GIVE_BACK = Prepared(_given_back)
 
 
 class StoreDriving(StoreReads):
@@ -131,12 +139,21 @@ class StoreDriving(StoreReads):
         self._lease = lease
         self.writer = GroupWriter(engine, audit=audit)
 
-    async def claim_due(self, *, owner: str, limit: int) -> list[Lease]:
-        """Take the lease of incidents whose time has come. Each claim raises the incident's epoch."""
+    async def claim_due(
+        self, *, owner: str, limit: int, in_hand: Collection[int] | None = None
+    ) -> list[Lease]:
+        """Take the lease of incidents whose time has come. Each claim raises the incident's epoch.
+
+        With `in_hand`, the incidents that the owner drives now, what else is leased to it is free too: it was
+        claimed or driven while the database went away.
+        """
         now = self._clock()
         free = or_(col(IncidentRow.lease_until).is_(None), col(IncidentRow.lease_until) < now)
+        if in_hand is not None:
+            dropped = and_(col(IncidentRow.lease_owner) == owner, col(IncidentRow.id).not_in(in_hand))
+            free = or_(free, dropped)
         due = and_(
-            col(IncidentRow.status).not_in([status.value for status in ENDED]),
+            col(IncidentRow.status).in_(MOVING),
             col(IncidentRow.wake_at) <= now,
             free,
         )
@@ -180,7 +197,9 @@ class StoreDriving(StoreReads):
 
     async def free_leases(self, *, dead: Callable[[str], bool]) -> int:
         """Give up the leases whose owner is known to be gone, so that nobody waits for them to run out."""
-        held = select(col(IncidentRow.lease_owner)).where(col(IncidentRow.lease_owner).is_not(None))
+        held = select(col(IncidentRow.lease_owner)).where(
+            col(IncidentRow.status).in_(MOVING), col(IncidentRow.lease_owner).is_not(None)
+        )
         with store_errors("reading leases"):
             async with self._engine.connect() as connection:
                 owners = [str(owner) for owner in (await connection.execute(held.distinct())).scalars()]
@@ -229,6 +248,9 @@ class StoreDriving(StoreReads):
             await KEEP_LOG.run(connection, row)
         if found.closed:
             await FORGET.run(connection, {"b_id": number})
+            # The cause first: whoever joins at this moment has done so before, or finds nobody to join.
+            await NO_CAUSE.run(connection, {"b_id": number})
+            await GIVE_BACK.run(connection, {"b_id": number})
         elif found.checkpoint is not None:
             await CARRY_ON.run(connection, {"incident_id": number, "body": found.checkpoint})
         for notice in found.notices:

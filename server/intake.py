@@ -11,10 +11,14 @@ from pydantic import JsonValue
 
 from graph.domain import Door, FailureId, ImportFailure, IncidentKind, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused, AirmedicError, EventInvalid, NotFound
+from server.correlation import CauseLook
 from server.events import TaskEvent
+from server.fold_new import Folding, Sorted
 from server.record import IncidentRecord, Occurrence
+from server.rush import Rush
 from server.snapshots import take_snapshots
 from server.store import IncidentStore
+from tools.correlation import Cause
 from tools.gateway import AirflowGateway
 from tools.import_errors import broken_file, file_ref
 from tools.missed import missed_schedule
@@ -22,6 +26,7 @@ from tools.missed import missed_schedule
 log = structlog.get_logger("intake")
 
 AT_ONCE = 16  # occurrences that Airflow is asked about at the same time
+PAGE = 500  # occurrences that are looked at together
 REST = timedelta(seconds=0.25)  # before an Airflow that did not answer is asked about the next ones
 NOTED = timedelta(seconds=2)  # between two notes that a door is used
 HEAD_START = timedelta(seconds=3)  # the listener's, before the poll counts a failure as missed by it
@@ -48,6 +53,8 @@ class Intake:
         stuck_after: timedelta,
         ring: Callable[[], None],
         clock: Callable[[], datetime],
+        look: CauseLook | None = None,
+        rush: Rush | None = None,
     ) -> None:
         self._store = store
         self._airflow = airflow
@@ -55,6 +62,8 @@ class Intake:
         self._stuck_after = stuck_after
         self._ring = ring
         self._clock = clock
+        self._rush = rush or Rush()
+        self._folding = Folding(store, look, clock=clock) if look is not None else None
         self._seen: dict[TaskRef, tuple[str, int]] = {}
         self._noted: dict[Door, datetime] = {}
         self._away = False
@@ -72,6 +81,7 @@ class Intake:
         if event.event == "dag_import_error":
             return False
         failure = event.failure()
+        self._rush.note()
         if event.event == "task_instance_recovered":
             await self._store.wake({(failure.task.dag_id, failure.task.run_id)})
             self._ring()
@@ -85,23 +95,43 @@ class Intake:
         return bool(new)
 
     async def admit(self) -> int:
-        """Ask Airflow about new occurrences and open an incident for each real failure."""
-        if self._clock() < self._rest_until:
-            return 0  # Airflow was away a moment ago
+        """Give failures of a known cause to its incident, and ask Airflow about the others."""
         opened = 0
-        while found := await self._store.new_occurrences(limit=AT_ONCE):
-            # Each is asked about at the same time, and what is opened together is committed together.
-            results = await asyncio.gather(*(self._admit_one(one) for one in found))
-            opened += sum(results)
-            if self._away:  # the others can wait too
-                self._rest_until = self._clock() + REST
-            if len(found) < AT_ONCE or self._away:
+        while found := await self._store.new_occurrences(limit=(page := self._rush.at_once(PAGE))):
+            await self._rush.turn()
+            sorted_out = await self._sorted_out(found)
+            opened += sorted_out.folded
+            if sorted_out.to_ask and self._clock() >= self._rest_until:
+                opened += await self._ask_about(sorted_out.to_ask)
+            elif not sorted_out.folded:
+                break  # Airflow was away a moment ago
+            if len(found) < page and not sorted_out.held:
                 break
+        if self._folding is not None:
+            await self._folding.tell()
         if opened:
             self._ring()
         return opened
 
-    async def _admit_one(self, occurrence: Occurrence) -> int:
+    async def _sorted_out(self, found: list[Occurrence]) -> Sorted:
+        if self._folding is None:
+            return Sorted(to_ask=[(one, None) for one in found])
+        return await self._folding.sort_out(found)
+
+    async def _ask_about(self, waiting: Sequence[tuple[Occurrence, Cause | None]]) -> int:
+        """A few at the same time; what is opened together is committed together."""
+        opened = 0
+        start = 0
+        while some := waiting[start : start + self._rush.at_once(AT_ONCE)]:
+            start += len(some)
+            await self._rush.turn()
+            opened += sum(await asyncio.gather(*(self._admit_one(one, cause) for one, cause in some)))
+            if self._away:  # the others can wait too
+                self._rest_until = self._clock() + REST
+                break
+        return opened
+
+    async def _admit_one(self, occurrence: Occurrence, cause: Cause | None) -> int:
         if occurrence.kind is IncidentKind.IMPORT_ERROR:
             return await self._open(occurrence, broken_file(occurrence.task))
         if occurrence.kind is IncidentKind.MISSED_SCHEDULE:
@@ -118,7 +148,7 @@ class Intake:
             self._away = not isinstance(exc, AirflowRefused)
             return 0
         self._away = False
-        return await self._weigh(occurrence, snapshot)
+        return await self._weigh(occurrence, snapshot, cause)
 
     async def _note_seen(self, door: Door) -> None:
         """When this door last brought something, to the second or so: not a write for each event."""
@@ -127,7 +157,7 @@ class Intake:
             self._noted[door] = now
             await self._store.remember(f"seen_{door.value}", now.isoformat())
 
-    async def _weigh(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> int:
+    async def _weigh(self, occurrence: Occurrence, snapshot: TaskSnapshot, cause: Cause | None) -> int:
         if occurrence.kind is IncidentKind.STUCK:
             if snapshot.state not in WAITING:
                 await self._store.reject_occurrence(occurrence.id, f"the task is {snapshot.state} now")
@@ -149,9 +179,9 @@ class Intake:
             # The listener fires before Airflow commits the state.
             await self._postpone(occurrence, f"Airflow still says {snapshot.state}")
             return 0
-        return await self._open(occurrence, snapshot)
+        return await self._open(occurrence, snapshot, cause)
 
-    async def _open(self, occurrence: Occurrence, snapshot: TaskSnapshot) -> int:
+    async def _open(self, occurrence: Occurrence, snapshot: TaskSnapshot, cause: Cause | None = None) -> int:
         task = occurrence.task
         data: dict[str, JsonValue] = {
             "door": occurrence.door.value,
@@ -160,7 +190,7 @@ class Intake:
             "state": snapshot.state,
             "failed_at": snapshot.end.isoformat() if snapshot.end else None,
         }
-        incident_id, created = await self._store.open_incident(occurrence, snapshot, data=data)
+        incident_id, created = await self._store.open_incident(occurrence, snapshot, data=data, cause=cause)
         for tell in self.openers:
             tell(occurrence, incident_id)
         name = "opened" if created else "joined"
@@ -180,7 +210,11 @@ class Intake:
         """Ask Airflow what failed, moved, waits or does not import: four requests, whatever goes on."""
         now = self._clock()
         floor = await self._time(FLOOR, now)
-        since = await self._time(WATERMARK, now) - OVERLAP
+        mark = await self._time(WATERMARK, now)
+        if mark > now + OVERLAP:  # the clock was put back, perhaps while nobody ran
+            self._rest_until, mark = now, now
+            await self._store.wake_sleepers()
+        since = mark - OVERLAP
         failed = await self._airflow.failures_since(max(floor, since))
         old_enough = [one for one in failed if one.end is None or one.end <= now - HEAD_START]
         found = [
@@ -246,6 +280,8 @@ class Intake:
                 await self._withdraw_if_moved(record, present)
 
     async def _withdraw_if_moved(self, record: IncidentRecord, present: TaskSnapshot) -> None:
+        if isinstance(record.question, dict) and record.question.get("rule") == "members":
+            return  # it is about others: this one is well by now
         if (present.state, present.try_number) == ("failed", record.try_number):
             return
         reason = f"the task is {present.state} on try {present.try_number} now"

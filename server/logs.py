@@ -44,7 +44,10 @@ def _redacted(value: object, depth: int) -> object:
 
 
 def _shared() -> list[Processor]:
-    """What happens to every event, ours and the libraries'. Traces become text before redaction."""
+    """What happens to every event, ours and the libraries'. Traces become text before redaction.
+
+    Ours come through here once, before they are handed to the file and the terminal.
+    """
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -52,13 +55,14 @@ def _shared() -> list[Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(allow=()),
         structlog.processors.format_exc_info,
+        redact_values,
     ]
 
 
 def _handler(handler: logging.Handler, renderer: Sequence[Processor]) -> logging.Handler:
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared(),
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact_values, *renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
     )
     handler.setFormatter(formatter)
     return handler

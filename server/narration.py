@@ -48,6 +48,9 @@ def _lines(node: str, update: HealState) -> list[tuple[str, dict[str, Any]]]:
         lines.append(("approved", {"by": by}))
     if node == "fix":
         lines += _fixed(update)
+    if update.get("release") == "watch" and (group := update.get("group")) is not None and group.size:
+        wave = {"wave": group.wave, "task_instances": group.size}
+        lines.append(("wave_sent", wave))
     if (found := update.get("verification")) is not None:
         checks = [check.model_dump(mode="json") for check in found.checks]
         lines.append(("checked", {"outcome": found.outcome, "checks": checks}))

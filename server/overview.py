@@ -27,7 +27,7 @@ from server.schemas_overview import (
 from server.service import Service
 
 # Of these none could have been healed by a fix of ours.
-NOTHING_TO_HEAL = (Outcome.DISMISSED, Outcome.SELF_RECOVERED)
+NOTHING_TO_HEAL = (Outcome.DISMISSED, Outcome.SELF_RECOVERED, Outcome.JOINED)
 SILENT = ("failed", "over_limit")  # how asking the model ends when nothing came back
 OPEN = tuple(one for one in Status if one is not Status.CLOSED)
 

@@ -106,7 +106,8 @@ def _answer(request: Request, status: int, name: str, detail: str, **more: Any) 
     )
 
 
-def _of_error(request: Request, exc: Exception) -> JSONResponse:
+def of_error(request: Request, exc: Exception) -> JSONResponse:
+    """The answer to an error of ours; one that nobody foresaw says nothing but that."""
     for kind, status, name in STATUS:
         if isinstance(exc, kind):
             headers = {"retry-after": RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
@@ -139,6 +140,6 @@ def _of_validation(request: Request, exc: Exception) -> JSONResponse:
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Map the error tree, HTTP errors and validation errors to problems."""
-    app.add_exception_handler(errors.AirmedicError, _of_error)
+    app.add_exception_handler(errors.AirmedicError, of_error)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_validation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -16,7 +17,9 @@ from graph.domain import (
     Incident,
     IncidentKind,
     LedgerEntry,
+    MemberCounts,
     Outcome,
+    Part,
     RootCause,
     Severity,
     Status,
@@ -111,6 +114,14 @@ class Occurrence(DomainType):
     reason: str = ""
     error: str = ""
     incident_id: int | None = None
+    part: Part | Literal[""] = ""  #: what became of it, when it joined for its cause
+
+
+class Leader(NamedTuple):
+    """An open incident that stands for a cause, and the task instance that it leads with."""
+
+    incident_id: int
+    task: TaskRef
 
 
 class AgentEvent(DomainType):
@@ -153,7 +164,9 @@ class IncidentDetail(DomainType):
     """An incident with its occurrences, its writes, its agent log, and what people decided and said."""
 
     incident: IncidentRecord
-    occurrences: tuple[Occurrence, ...]
+    occurrences: tuple[Occurrence, ...]  #: the first of them
+    occurrence_count: int = 0  #: all of them
+    members: MemberCounts = MemberCounts()
     ledger: tuple[LedgerEntry, ...]
     events: tuple[AgentEvent, ...]
     answers: tuple[AnswerGiven, ...] = ()

@@ -18,6 +18,7 @@ from server.db.sqlite_connection import in_place
 from server.db.tables import ActionRow, IncidentRow, UtcDateTime
 from server.snapshots import read_snapshots
 from server.store import IncidentStore
+from tools.ledger import WAVES
 from tools.policy import Counters
 
 CONTROL = "control"  # the setting that holds {"paused": bool, "shadow": bool}
@@ -89,7 +90,8 @@ def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
     """Attempts on the task in a day, actions in an hour, and those of them on the DAG."""
     row = ActionRow
     day, hour = (bindparam(name, type_=UtcDateTime()) for name in ("b_day", "b_hour"))
-    active = and_(*(col(row.name) != name for name in PASSIVE))
+    # Waves have a pace of their own, and are not what these limits are about.
+    active = and_(*(col(row.name) != name for name in PASSIVE), col(row.attempt) < WAVES)
     of_dag = col(row.dag_id) == bindparam("b_dag")
     tried = (
         select(col(row.incident_id), col(row.attempt))

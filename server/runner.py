@@ -21,12 +21,14 @@ from graph.errors import AirmedicError, LeaseLost
 from graph.state import HealState
 from nodes.deps import Deps
 from server.draft import Draft
+from server.drift import Drift
 from server.driving import Taken
 from server.narration import columns_of, events_of
 from server.observe.heartbeats import Heartbeats
 from server.people.notices import of_outcome, of_question
 from server.people.notifier import Notice, Notifier
 from server.record import IncidentRecord, Lease
+from server.rush import Rush
 from server.store import REOPENED, IncidentStore
 
 log = structlog.get_logger("runner")
@@ -35,6 +37,7 @@ AT_ONCE = 32  # incidents driven at the same time
 HEARTBEAT = 10.0  # seconds between two renewals of a lease of 30 s
 TICK = 1.0  # seconds between two looks for incidents whose time has come
 BACKOFF = (2.0, 5.0, 15.0, 30.0, 60.0)  # seconds after the first, second, … error in a row
+UNRECORDED = 1.0  # seconds an incident rests when nothing more could be written of its drive
 GIVE_UP = 50  # errors in a row after which a person must look
 
 Graph = CompiledStateGraph[HealState, Deps, HealState, HealState]
@@ -82,6 +85,7 @@ class Runner:
         owner: str,
         beats: Heartbeats | None = None,
         callbacks: Sequence[BaseCallbackHandler] = (),
+        rush: Rush | None = None,
     ) -> None:
         self._store = store
         self._beats = beats or Heartbeats()
@@ -93,8 +97,10 @@ class Runner:
         self._notifier = notifier
         self._clock = clock
         self._owner = owner
+        self._rush = rush or Rush()
+        self._drift, self._put_back = Drift(clock), False
         self._bell = asyncio.Event()
-        self._driving: set[asyncio.Task[None]] = set()
+        self._driving: dict[asyncio.Task[None], int] = {}
 
     def ring(self) -> None:
         """Something happened: look for due incidents now."""
@@ -105,6 +111,7 @@ class Runner:
         self._beats.expect("runner", every=TICK)
         try:
             while True:
+                await self._heed_clock()
                 await self.drive_due()
                 self._beats.beat("runner")
                 try:
@@ -115,13 +122,26 @@ class Runner:
         finally:
             await self.drain()
 
+    async def _heed_clock(self) -> None:
+        """When the clock was put back, what slept until a time of before is looked at now."""
+        self._put_back = self._drift.went_back() or self._put_back
+        if not self._put_back:
+            return
+        try:
+            woken = await self._store.wake_sleepers()
+        except AirmedicError as exc:
+            log.warning("sleepers_not_woken", error=str(exc))
+            return
+        self._put_back = False
+        log.warning("clock_put_back", woken=woken)
+
     async def drive_due(self) -> int:
         """Start driving whatever is due; returns how many were started."""
-        free = AT_ONCE - len(self._driving)
+        free = self._rush.at_once(AT_ONCE) - len(self._driving)
         if free <= 0:
             return 0
         try:
-            leases = await self._store.claim_due(owner=self._owner, limit=free)
+            leases = await self._store.claim_due(owner=self._owner, limit=free, in_hand=self._in_hand)
             taken = await self._store.taken(leases) if leases else {}
         except AirmedicError as exc:
             log.error("claim_failed", error=str(exc))
@@ -129,12 +149,16 @@ class Runner:
         for lease in leases:
             drive = self.drive(lease, taken.get(lease.incident_id))
             task = asyncio.create_task(drive, name=f"incident-{lease.incident_id}")
-            self._driving.add(task)
+            self._driving[task] = lease.incident_id
             task.add_done_callback(self._done)
         return len(leases)
 
+    @property
+    def _in_hand(self) -> set[int]:
+        return set(self._driving.values())
+
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._driving.discard(task)
+        del self._driving[task]
         self.ring()
 
     async def drain(self) -> None:
@@ -154,10 +178,12 @@ class Runner:
         with structlog.contextvars.bound_contextvars(incident_id=lease.incident_id):
             try:
                 async with self._heartbeat(lease):
+                    await self._rush.turn()
                     known = taken or (await self._store.taken([lease]))[lease.incident_id]
                     await self._advance(draft, known)
             except LeaseLost as exc:
                 log.warning("lease_lost", reason=str(exc))
+                await asyncio.sleep(UNRECORDED)
             except Exception as exc:  # noqa: BLE001  the outermost loop: a defect must not stop the others
                 await self._stumble(draft, exc)
             finally:
@@ -212,6 +238,7 @@ class Runner:
                 given, config, context=deps, stream_mode="updates", durability="sync"
             ):
                 self._note(draft, update)
+                await self._rush.turn()
         await self._rest(draft, record)
 
     def _next_input(self, thread: str, record: IncidentRecord, *, finished: bool) -> Any:
@@ -281,7 +308,9 @@ class Runner:
         question = value.get("question")
         if question is None:
             noted = [{"name": "waiting", "data": {"reason": value["note"]}}] if "note" in value else []
-            await draft.settle(wake_at=until, events=noted, status=status.value, answer=None, failures=0)
+            await draft.settle(
+                wake_at=until, events=noted, suspended=True, status=status.value, answer=None, failures=0
+            )
             return
         asked = {"name": "asked", "node": "human", "data": {"summary": question["summary"]}}
         notice = of_question(_as_found(record, draft.columns), question, until=until)
@@ -289,6 +318,7 @@ class Runner:
             wake_at=until,
             events=[asked],
             notices=[notice],
+            suspended=True,
             status=status.value,
             question=question,
             expires_at=until,
@@ -326,8 +356,9 @@ class Runner:
             until = self._clock() + timedelta(seconds=pause)
             await draft.settle(wake_at=until, events=[event], failures=failures)
         except AirmedicError as again:
-            # The lease runs out by itself; whoever claims it next goes on.
+            # Still leased to us and no longer in hand: it is claimed again when the database is back.
             log.error("stumble_unrecorded", error=str(again))
+            await asyncio.sleep(UNRECORDED)
 
 
 async def forever(

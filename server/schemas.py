@@ -15,6 +15,7 @@ from graph.domain import (
     Diagnosis,
     Door,
     FixPlan,
+    MemberCounts,
     ModelCost,
     Outcome,
     Remediation,
@@ -112,6 +113,31 @@ class OccurrenceOut(AnswerBody):
     status: str
     reason: str
     error: str
+    part: str = Field("", description="what became of it, when it joined an incident of another task")
+
+
+class GroupOut(AnswerBody):
+    """Everything that failed of the incident's cause: its own task instance, and those that joined."""
+
+    task_instances: int = Field(description="all of them")
+    dags: int
+    waiting: int = Field(description="for a wave")
+    released: int = Field(description="cleared, Airflow works on them")
+    healed: int
+    failed: int = Field(description="failed again")
+    left: int = Field(description="recovered, moved or gone without our doing")
+    ask: int = Field(description="policy wants a person")
+    never: int = Field(description="policy forbids it")
+    declined: int
+    given_up: int
+
+    @classmethod
+    def of(cls, counts: MemberCounts) -> GroupOut | None:
+        """The body for an incident; None when nobody joined it."""
+        if not counts.total:
+            return None
+        known = counts.model_dump(include=set(cls.model_fields))
+        return cls(**known, task_instances=counts.total + 1)
 
 
 class LedgerOut(AnswerBody):
@@ -209,8 +235,10 @@ class IncidentDetailOut(IncidentOut):
         description="what a person is asked, in LangChain's human-in-the-loop form"
     )
     answer: dict[str, JsonValue] | None = Field(description="given and not yet taken up")
-    occurrences: list[OccurrenceOut]
-    ledger: list[LedgerOut]
+    occurrences: list[OccurrenceOut] = Field(description="the first 200, oldest first")
+    occurrence_count: int = Field(0, description="all of them")
+    group: GroupOut | None = Field(None, description="null when no other task failed of the same cause")
+    ledger: list[LedgerOut] = Field(description="the writes of its plans, and the newest 20 of its waves")
     events: list[AgentEventOut]
     plans: list[PlanSeen] = Field(
         default_factory=list, description="every plan that was considered, oldest first"
@@ -229,6 +257,8 @@ class IncidentDetailOut(IncidentOut):
                 **known,
                 "plan": None if record.plan is None else plan_out(record.plan),
                 "occurrences": detail.occurrences,
+                "occurrence_count": detail.occurrence_count,
+                "group": GroupOut.of(detail.members),
                 "ledger": detail.ledger,
                 "events": detail.events,
                 "plans": plans_of(detail.events),

@@ -16,16 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.builder import build_graph
 from graph.checkpoint import CarriedSaver, open_saver
-from nodes.deps import Deps, Limits
+from nodes.deps import Deps, Limits, Pace
 from server.access.kept_answers import KeptAnswers
 from server.access.tokens import TokenStore
 from server.audit.trail import AuditTrail
+from server.correlation import CauseLook, ReadOnce
 from server.crew import Crew, open_crew
 from server.db.database import open_database
 from server.diagnosing import open_diagnostician
 from server.draft import Draft
 from server.intake import Intake
 from server.ledger import StoreLedger
+from server.members import StoreMembers
 from server.observe.heartbeats import Heartbeats
 from server.observe.observing import Observing, open_observing
 from server.observe.telemetry import open_telemetry
@@ -37,6 +39,7 @@ from server.record import IncidentRecord
 from server.records import StoreRecords
 from server.requests import Requests
 from server.runner import MakeDeps, Runner, forever
+from server.rush import Rush
 from server.settings import Settings
 from server.store import IncidentStore
 from server.watch.service import open_watch
@@ -46,6 +49,7 @@ from tools.airflow_cached import CachedDags
 from tools.airflow_rest import open_airflow
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
+from tools.knowledge import KnowledgeBase
 from tools.policy import Policy
 from tools.probes import Probes, parse_probes
 
@@ -120,8 +124,12 @@ async def open_service(
     clock: Callable[[], datetime] = utc_now,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     background: bool = True,
+    knowledge: KnowledgeBase | None = None,
 ) -> AsyncIterator[Service]:
-    """Open database, checkpoints, Airflow and knowledge; with `background`, drive and poll until closed."""
+    """Open database, checkpoints, Airflow and knowledge; with `background`, drive and poll until closed.
+
+    With a `diagnostician` of the caller's, failures correlate only when `knowledge` is given too.
+    """
     catalogue = ActionCatalogue.default()
     policy = await load_policy_audited(settings, catalogue, clock=clock)
     owner = owner_name()
@@ -138,8 +146,14 @@ async def open_service(
         outbox = make_outbox(settings, engine, airflow=gateway, clock=clock, owner=owner, audit=audit)
         store = IncidentStore(engine, clock=clock, audit=audit, post=outbox)
         if diagnostician is None:
+            knowledge = knowledge or KnowledgeBase.load(settings.knowledge)
+        reader = ReadOnce(knowledge) if knowledge is not None else None
+        look = None
+        if reader is not None and settings.correlate:
+            look = CauseLook(reader, loopback=settings.correlate_loopback)
+        if diagnostician is None:
             diagnostician = await stack.enter_async_context(
-                open_diagnostician(settings, memory=store, airflow=gateway)
+                open_diagnostician(settings, memory=store, airflow=gateway, knowledge=reader)
             )
         requests = Requests(engine, store=store, airflow_id=settings.airflow_id, clock=clock, audit=audit)
         deps = _deps_maker(
@@ -153,8 +167,10 @@ async def open_service(
             clock=clock,
             sleep=sleep,
             requests=requests,
+            look=look,
         )
         await store.free_leases(dead=lambda other: is_gone(other, owner))
+        rush = Rush()
         runner = Runner(
             store=store,
             graph=build_graph().compile(checkpointer=CarriedSaver(), name="airmedic"),
@@ -164,6 +180,7 @@ async def open_service(
             owner=owner,
             beats=beats,
             callbacks=telemetry.callbacks,
+            rush=rush,
         )
         intake = Intake(
             store=store,
@@ -172,6 +189,8 @@ async def open_service(
             stuck_after=settings.stuck_after,
             ring=runner.ring,
             clock=clock,
+            rush=rush,
+            look=look,
         )
         intake.openers.append(telemetry.opened)
         crew = Crew(engine, owner=owner, is_dead=lambda other: is_gone(other, owner))
@@ -261,9 +280,11 @@ def _deps_maker(
     clock: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]],
     requests: Requests,
+    look: CauseLook | None,
 ) -> MakeDeps:
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
     probes = Probes(parse_probes(settings.probes))
+    pace = Pace(first=settings.wave_first, largest=settings.wave_largest, per_minute=settings.wave_per_minute)
 
     def make_deps(draft: Draft, record: IncidentRecord) -> Deps:
         return Deps(
@@ -280,6 +301,8 @@ def _deps_maker(
             environment=settings.environment,
             probes=probes,
             requests=requests,
+            members=StoreMembers(engine, store, draft, record, look=look, clock=clock),
+            pace=pace,
         )
 
     return make_deps

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     watch_window: timedelta = timedelta(hours=24)  #: how long a heal is watched for recurrence, at most
     approval_timeout: timedelta = timedelta(hours=12)
     probes: str = ""  #: host:port or URLs, comma-separated; a retry waits until the one it needs answers
+    correlate: bool = True  #: failures of one cause in the infrastructure are one incident, across DAGs
+    correlate_loopback: bool = False  #: all tasks run on one machine: its own address is one place
+    wave_first: int = Field(10, ge=1, le=10_000)  #: task instances in the first wave after the canary
+    wave_largest: int = Field(500, ge=1, le=10_000)  #: each wave is twice the one before, up to this
+    wave_per_minute: int = Field(600, ge=1, le=1_000_000)  #: task instances; the next wave waits for that
     stuck_after: timedelta = timedelta(minutes=10)  #: scheduled or queued that long without starting
     late_after: timedelta = timedelta(minutes=5)  #: a run that does not exist that long after it was due
     overrun_after: timedelta = timedelta(minutes=5)  #: over the usual before a running task is stuck

@@ -16,25 +16,28 @@ from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapsh
 from graph.errors import DecisionConflict
 from server.audit.chain import AuditEntry
 from server.audit.trail import audited, bounded
+from server.db.arrivals import Arrival, write_arrivals
 from server.db.database import store_errors
 from server.db.group_writer import Writing
-from server.db.prepared import Prepared
+from server.db.prepared import Prepared, insert_once_in
 from server.db.rows import occurrence_of
 from server.db.tables import (
     DecisionRow,
-    DeliveryRow,
     EventRow,
     IncidentRow,
     LogRow,
     OccurrenceRow,
     SettingRow,
 )
-from server.db.tables_work import CheckpointRow
+from server.db.tables_work import CauseRow, CheckpointRow
 from server.driving import LEASE as LEASE
-from server.driving import LINES, StoreDriving, insert_once_in, log_row
+from server.driving import LINES, log_row
 from server.driving import insert_once as insert_once
+from server.folding import StoreFolding
+from server.members import cause_row, forget_stale
 from server.record import IncidentRecord, Occurrence
 from server.store_reads import ENDED
+from tools.correlation import Cause
 from tools.signature import template
 
 REOPENED = {"reopened": True}  # stands in `answer` until the graph has begun again
@@ -60,7 +63,6 @@ def open_key(occurrence: Occurrence) -> str:
     )
 
 
-DELIVERED = Prepared(lambda dialect, _names: insert_once_in(dialect, DeliveryRow))
 OPENED = Prepared(lambda dialect, _names: insert_once_in(dialect, IncidentRow))
 OF_KEY = Prepared(
     lambda _dialect, _names: select(col(IncidentRow.id)).where(
@@ -76,10 +78,9 @@ def _belonging(_dialect: str, _names: tuple[str, ...]) -> Update:
 
 
 BELONGS = Prepared(_belonging)
-OCCURRED = Prepared(lambda dialect, _names: insert_once_in(dialect, OccurrenceRow))
 
 
-class IncidentStore(StoreDriving):
+class IncidentStore(StoreFolding):
     """Incidents, occurrences, decisions, logs and the agent log, in SQLite or Postgres."""
 
     # --- coming in ---
@@ -88,8 +89,7 @@ class IncidentStore(StoreDriving):
         self, failures: Sequence[FailureId], *, door: Door, error: str = "", delivery: str | None = None
     ) -> int:
         """Store failures that were not known yet; committed on return. The number of new ones comes back."""
-        now = self._clock()
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "airflow": failure.airflow,
                 "dag_id": failure.task.dag_id,
@@ -99,8 +99,6 @@ class IncidentStore(StoreDriving):
                 "try_number": failure.try_number,
                 "kind": failure.kind.value,
                 "door": door.value,
-                "received_at": now,
-                "check_at": now,
                 "checks": 0,
                 "status": "new",
                 "reason": "",
@@ -109,15 +107,12 @@ class IncidentStore(StoreDriving):
             for failure in failures
         ]
 
-        async def write(writing: Writing) -> int:
-            if delivery is not None:
-                row = {"webhook_id": delivery, "received_at": now}
-                if not await DELIVERED.run(writing.connection, row):
-                    return 0
-            return sum([await OCCURRED.run(writing.connection, row) for row in rows])
-
+        arrival = Arrival(rows, delivery=delivery)
         with store_errors("storing an event"):
-            return await self.writer.run(write)
+            return await self.writer.run_together(self._write_arrivals, arrival)
+
+    async def _write_arrivals(self, writing: Writing, arrivals: Sequence[Arrival]) -> list[int]:
+        return await write_arrivals(writing, arrivals, now=self._clock())
 
     async def _insert_once(
         self, connection: AsyncConnection, table: type[SQLModel], values: dict[str, Any]
@@ -151,33 +146,21 @@ class IncidentStore(StoreDriving):
                 )
 
     async def open_incident(
-        self, occurrence: Occurrence, snapshot: TaskSnapshot, *, data: JsonValue = None
+        self,
+        occurrence: Occurrence,
+        snapshot: TaskSnapshot,
+        *,
+        data: JsonValue = None,
+        cause: Cause | None = None,
     ) -> tuple[int, bool]:
         """The incident this occurrence belongs to, and whether it is new. An open one is woken.
 
-        With `data` the agent log says in the same transaction that it was opened or joined.
+        With `data` the agent log says in the same transaction that it was opened or joined. With `cause` it
+        stands for that from now on, unless another one does.
         """
         now = self._clock()
         key = await self._key_of_open(occurrence) or open_key(occurrence)
-        row = {
-            "open_key": key,
-            "kind": occurrence.kind.value,
-            "airflow": occurrence.airflow,
-            **occurrence.task.model_dump(),
-            "try_number": occurrence.try_number,
-            "operator": snapshot.operator,
-            "severity": "high",
-            "status": Status.OPEN.value,
-            "reason": "",
-            "version": 1,
-            "attempt": 0,
-            "failures": 0,
-            "epoch": 0,
-            "opened_at": now,
-            "updated_at": now,
-            "wake_at": now,
-            "failed_at": snapshot.end,
-        }
+        row = _fresh(occurrence, snapshot, key, now)
 
         async def write(writing: Writing) -> tuple[int, bool]:
             connection = writing.connection
@@ -187,6 +170,10 @@ class IncidentStore(StoreDriving):
                 await self._rouse(connection, incident_id, occurrence, now)
             belongs = {"status": "incident", "incident_id": incident_id, "b_id": occurrence.id}
             await BELONGS.run(connection, belongs)
+            if created and cause is not None:
+                await forget_stale(connection, [cause.key], now)
+                standing = cause_row(cause, incident_id, now)
+                await connection.execute(insert_once(self._engine, CauseRow, standing))
             if data is not None:
                 event: dict[str, Any] = {
                     "name": "opened" if created else "joined",
@@ -267,6 +254,15 @@ class IncidentStore(StoreDriving):
                 .values(wake_at=self._clock())
             )
         return woken
+
+    async def wake_sleepers(self) -> int:
+        """Make due now whatever sleeps until some time, when that time was of another clock."""
+        now = self._clock()
+        asleep = [status.value for status in (*ENDED, Status.WAITING_DECISION)]
+        sleeping = and_(col(IncidentRow.status).not_in(asleep), col(IncidentRow.wake_at) > now)
+        postponed = and_(col(OccurrenceRow.status) == "new", col(OccurrenceRow.check_at) > now)
+        await self._write(update(OccurrenceRow).where(postponed).values(check_at=now))
+        return await self._write(update(IncidentRow).where(sleeping).values(wake_at=now))
 
     # --- people ---
 
@@ -355,6 +351,8 @@ class IncidentStore(StoreDriving):
                 f"incident {incident_id} is {record.status}; only an escalated one is closed"
             )
         await self._write(delete(CheckpointRow).where(col(CheckpointRow.incident_id) == incident_id))
+        # The person was shown all of them, and closes all of them.
+        await self._write(delete(CauseRow).where(col(CauseRow.incident_id) == incident_id))
         await self.add_event("closed", incident_id=incident_id, data={"by": by, "reason": reason})
         return record
 
@@ -400,3 +398,26 @@ def _answered(given: DecisionRow) -> AuditEntry:
         "args": bounded(given.args),
     }
     return AuditEntry(kind="answered", by=given.by, incident_id=given.incident_id, data=data)
+
+
+def _fresh(occurrence: Occurrence, snapshot: TaskSnapshot, key: str, now: datetime) -> dict[str, Any]:
+    """An incident that is due at once."""
+    return {
+        "open_key": key,
+        "kind": occurrence.kind.value,
+        "airflow": occurrence.airflow,
+        **occurrence.task.model_dump(),
+        "try_number": occurrence.try_number,
+        "operator": snapshot.operator,
+        "severity": "high",
+        "status": Status.OPEN.value,
+        "reason": "",
+        "version": 1,
+        "attempt": 0,
+        "failures": 0,
+        "epoch": 0,
+        "opened_at": now,
+        "updated_at": now,
+        "wake_at": now,
+        "failed_at": snapshot.end,
+    }

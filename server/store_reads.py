@@ -10,11 +10,23 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Executable, Integer, Text, bindparam, cast, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    distinct,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Diagnosis, Outcome, Status, TaskRef
+from graph.domain import Diagnosis, MemberCounts, Outcome, Status, TaskRef
 from graph.errors import IncidentNotFound
 from server.db.database import store_errors
 from server.db.prepared import Prepared
@@ -32,11 +44,17 @@ from server.db.tables import (
 from server.feedback import FeedbackStore, counting
 from server.listing import Listing
 from server.observe.figures import Figures
+from server.observe.standing import Standing
 from server.record import AgentEvent, IncidentDetail, IncidentRecord, LogQuery
+from tools.ledger import WAVES
 from tools.memory import Remembered
 
 ENDED = (Status.CLOSED, Status.ESCALATED)
+# Spelled out for the index: of what is NOT IN a list a database reads every row.
+MOVING = tuple(status.value for status in Status if status not in ENDED)
 FAILED = (Outcome.ESCALATED, Outcome.NOT_HEALED)
+SHOWN = 200  # occurrences and writes of one incident that are read at once
+SHOWN_WAVES = 20  # writes of its waves: the newest, each with the images of all that it touched
 WALKED = 5000  # lines of the agent log that one page of a text search looks at
 
 
@@ -52,7 +70,7 @@ class _Ended(NamedTuple):
 def _members(_dialect: str, _names: tuple[str, ...]) -> Executable:
     row = OccurrenceRow
     query = select(col(row.dag_id), col(row.run_id), col(row.task_id), col(row.map_index))
-    return query.where(col(row.incident_id) == bindparam("b_id"))
+    return query.where(col(row.incident_id) == bindparam("b_id"), col(row.part) == "")
 
 
 def _setting(_dialect: str, _names: tuple[str, ...]) -> Executable:
@@ -81,6 +99,7 @@ class StoreReads:
         self.listing = Listing(engine)
         self.feedback = FeedbackStore(engine, clock=clock)
         self.figures = Figures(engine)
+        self.standing = Standing(engine, clock=clock)
 
     async def incident(self, incident_id: int) -> IncidentRecord:
         """One incident. Raises `IncidentNotFound`."""
@@ -139,12 +158,14 @@ class StoreReads:
             select(OccurrenceRow)
             .where(col(OccurrenceRow.incident_id) == incident_id)
             .order_by(col(OccurrenceRow.id))
+            .limit(SHOWN)
         )
-        actions = await self._rows(
-            select(ActionRow)
-            .where(col(ActionRow.incident_id) == incident_id)
-            .order_by(col(ActionRow.attempt), col(ActionRow.position))
-        )
+        number = select(func.count()).where(col(OccurrenceRow.incident_id) == incident_id)
+        attempt, position = col(ActionRow.attempt), col(ActionRow.position)
+        written = select(ActionRow).where(col(ActionRow.incident_id) == incident_id)
+        own = written.where(attempt < WAVES).order_by(attempt, position).limit(SHOWN)
+        waves = written.where(attempt >= WAVES).order_by(attempt.desc(), position.desc()).limit(SHOWN_WAVES)
+        actions = [*await self._rows(own), *reversed(await self._rows(waves))]
         answers = await self._rows(
             select(DecisionRow)
             .where(col(DecisionRow.incident_id) == incident_id)
@@ -153,6 +174,8 @@ class StoreReads:
         return IncidentDetail(
             incident=record,
             occurrences=tuple(occurrence_of(row) for row in occurrences),
+            occurrence_count=int((await self._rows(number))[0]),
+            members=await self.member_counts(incident_id, dags=True),
             ledger=tuple(ledger_of(row) for row in actions),
             events=tuple(await self.events(incident_id=incident_id, limit=1000)),
             answers=tuple(answer_of(row) for row in answers),
@@ -208,29 +231,44 @@ class StoreReads:
 
     async def outcomes(self) -> dict[Outcome, int]:
         """How many incidents ended how."""
-        query = (
-            select(col(IncidentRow.outcome), func.count())
-            .where(col(IncidentRow.outcome).is_not(None))
-            .group_by(col(IncidentRow.outcome))
-        )
-        with store_errors("counting"):
-            async with self._engine.connect() as connection:
-                return {Outcome(str(name)): int(n) for name, n in (await connection.execute(query)).all()}
+        ended: dict[Outcome, int] = {}
+        for (_, outcome), number in (await self.standing.look()).items():
+            if outcome is not None:
+                ended[outcome] = ended.get(outcome, 0) + number
+        return ended
 
     async def status_counts(self) -> dict[Status, int]:
         """How many incidents stand where."""
-        query = select(col(IncidentRow.status), func.count()).group_by(col(IncidentRow.status))
-        with store_errors("counting"):
-            async with self._engine.connect() as connection:
-                return {Status(name): int(count) for name, count in (await connection.execute(query)).all()}
+        counts: dict[Status, int] = {}
+        for (status, _), number in (await self.standing.look()).items():
+            counts[status] = counts.get(status, 0) + number
+        return counts
 
     async def asking(self) -> list[IncidentRecord]:
         """Incidents that wait for a person: the world may move under them."""
         query = select(IncidentRow).where(col(IncidentRow.status) == Status.WAITING_DECISION.value)
         return [incident_of(row) for row in await self._rows(query)]
 
+    async def member_counts(self, incident_id: int, *, dags: bool = False) -> MemberCounts:
+        """How many failures joined an incident for its cause, by what became of them."""
+        row = OccurrenceRow
+        joined = and_(col(row.incident_id) == incident_id, col(row.part) != "")
+        query = (
+            select(col(row.part), func.count(), func.max(col(row.id))).where(joined).group_by(col(row.part))
+        )
+        rows = await self._rows(query)
+        number = 1
+        if dags and rows:
+            every = select(func.count(distinct(col(row.dag_id)))).where(col(row.incident_id) == incident_id)
+            number = (await self._rows(every))[0]
+        return MemberCounts(
+            **{part: count for part, count, _ in rows},
+            dags=number,
+            upto=max((last for *_, last in rows), default=0),
+        )
+
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
-        """The task instances whose failures an incident holds, by map index."""
+        """The task instances whose failures are the incident's own, by map index; none that joined it."""
         found = {
             TaskRef(dag_id=dag, run_id=run, task_id=task, map_index=index)
             for dag, run, task, index in await self._few(MEMBERS, b_id=incident_id)

@@ -14,6 +14,8 @@ Data = Mapping[str, JsonValue]
 TITLES = {
     "opened": "Incident opened",
     "joined": "Another report of the same failure",
+    "gathered": "Others failed of the same cause",
+    "wave_sent": "The next wave runs again",
     "intervened": "Taken up",
     "watched": "Airflow still works on it; watching",
     "recovered": "It recovered by itself",
@@ -47,6 +49,17 @@ ANSWERS = {
     "reject": "rejected",
     "respond": "answered",
 }
+STANDING = (
+    ("healed", "healed"),
+    ("released", "running again"),
+    ("waiting", "waiting for their wave"),
+    ("ask", "for a person to decide"),
+    ("failed", "failed again"),
+    ("left", "left to others"),
+    ("never", "not allowed"),
+    ("declined", "declined"),
+    ("given_up", "given up"),
+)
 UNTOLD = frozenset({"plan_id", "policy", "began_at", "ready_at", "diff", "version", "key", "finding"})
 
 
@@ -79,6 +92,12 @@ def sentence(name: str, data: Data) -> str:
     match name:
         case "opened" | "joined":
             return f"try {_of(data, 'try_number')} is {_of(data, 'state')}; told by the {_of(data, 'door')}"
+        case "gathered" if "incident" in data:
+            return f"incident {_of(data, 'incident')} had the same cause; its failures are here now"
+        case "gathered":
+            return f"{_of(data, 'so_far')} so far"
+        case "wave_sent":
+            return f"wave {_of(data, 'wave')}: {_of(data, 'task_instances')} task instances"
         case "intervened":
             last = f"Airflow will not retry, try {_of(data, 'try_number')} was the last"
             return f"{last}; severity {_of(data, 'severity')}"
@@ -103,6 +122,13 @@ def sentence(name: str, data: Data) -> str:
             return plain(_of(data, "outcome")) + _after(": ", data.get("reason"))
         case _:
             return "; ".join(_told(value) for key, value in data.items() if key not in UNTOLD and value)
+
+
+def together(group: Mapping[str, int]) -> str:
+    """How many task instances failed of one cause, and how far they are (`GroupOut`)."""
+    told = [f"{group[name]:,} {words}" for name, words in STANDING if group.get(name)]
+    own = f"{group['task_instances']:,} task instances in {group['dags']:,} DAGs failed of this cause"
+    return f"{own}: {', '.join(told)}" if told else own
 
 
 def details(name: str, data: Data) -> list[str]:

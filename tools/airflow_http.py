@@ -10,6 +10,7 @@ import asyncio
 import json
 import random
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ Query = Sequence[tuple[str, str]]
 THREADS = 8  # requests at the same time
 READ_TRIES = 3
 FIRST_PAUSE = 0.2  # seconds before a read is tried again; doubles, jittered
+LEAVES = 2.0  # seconds after which a write that has not left stays here: see tools.carry_out
 DETAIL = 300  # characters of Airflow's explanation that go into an error
 
 REFUSALS: dict[int, type[AirflowError]] = {
@@ -57,6 +59,10 @@ NEVER_LEFT = (
     urllib3.exceptions.ProxyError,
     ssl.SSLCertVerificationError,
 )
+
+
+class _TooLate(Exception):
+    """A write waited too long for its turn."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,10 @@ class AirflowHttp:
         limit = self._timeout * 2 + 1  # the client's own limits are per read; this one is for the whole
         try:
             async with asyncio.timeout(limit):
-                return await self.run(lambda: self._blocking(call, token))
+                asked = time.monotonic()
+                return await self.run(lambda: self._blocking(call, token, asked))
+        except _TooLate as exc:
+            raise AirflowUnreachable(f"{call.action}: not sent, for it could not leave at once") from exc
         except TimeoutError as exc:
             raise _lost(call)(f"{call.action}: no answer within {limit:g} s") from exc
         except (ApiException, urllib3.exceptions.HTTPError, OSError) as exc:
@@ -166,7 +175,7 @@ class AirflowHttp:
                 raise AirflowUnreachable(f"{call.action}: cannot connect ({type(exc).__name__})") from exc
             raise _lost(call)(f"{call.action}: no answer ({type(exc).__name__})") from exc
 
-    def _blocking(self, call: Call, token: str) -> Reply:
+    def _blocking(self, call: Call, token: str, asked: float) -> Reply:
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
         if call.body is not None:
             headers["Content-Type"] = "application/json"
@@ -179,6 +188,8 @@ class AirflowHttp:
             body=call.body,
             auth_settings=[],
         )
+        if call.write and time.monotonic() - asked > LEAVES:
+            raise _TooLate
         response = self._client.call_api(*request, _request_timeout=(self._timeout, self._timeout))
         return Reply(response.status, bytes(response.read()))  # type: ignore[no-untyped-call]
 

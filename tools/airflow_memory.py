@@ -49,6 +49,16 @@ class MemoryAirflow(MemoryWorld):
         self._reading("task")
         return self._shown(self._row(task).now)
 
+    async def tasks(self, refs: Sequence[TaskRef]) -> tuple[TaskSnapshot, ...]:
+        self._reading("tasks")
+        found = []
+        for ref in dict.fromkeys(refs):
+            run = self._runs.get((ref.dag_id, ref.run_id))
+            row = run.rows.get((ref.task_id, ref.map_index)) if run else None
+            if row is not None:
+                found.append(self._shown(row.now))
+        return tuple(found)
+
     async def tries(self, task: TaskRef) -> tuple[TaskSnapshot, ...]:
         self._reading("tries")
         row = self._row(task)

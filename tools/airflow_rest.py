@@ -35,6 +35,7 @@ from tools.airflow_auth import PasswordLogin, StaticToken, TokenSource
 from tools.airflow_http import AirflowHttp, Call, Query
 from tools.redaction import redact, redact_json
 
+AT_ONCE = 50  # tasks of runs that one request names
 PAGE = 100  # Airflow's own maximum unless configured
 MOST_CONNECTIONS = 1000
 LOG_PAGES = 100
@@ -104,6 +105,29 @@ class AirflowRest:
 
     async def task(self, task: TaskRef) -> TaskSnapshot:
         return await self._ask(_get(str(task), TASK, _names(task)), translate.task_snapshot)
+
+    async def tasks(self, refs: Sequence[TaskRef]) -> tuple[TaskSnapshot, ...]:
+        wanted = set(refs)
+        rows = sorted({(one.dag_id, one.run_id, one.task_id) for one in refs})
+        found: dict[TaskRef, TaskSnapshot] = {}
+        for start in range(0, len(rows), AT_ONCE):
+            for one in await self._matching(rows[start : start + AT_ONCE]):
+                if one.task in wanted:
+                    found[one.task] = one
+        return tuple(found.values())
+
+    async def _matching(self, rows: Sequence[tuple[str, str, str]]) -> list[TaskSnapshot]:
+        """Every task instance of these DAGs, runs and tasks: Airflow takes three lists, not their pairs."""
+        dags, runs, tasks = (sorted(set(names)) for names in zip(*rows, strict=True))
+        lists = {"dag_ids": dags, "dag_run_ids": runs, "task_ids": tasks, "order_by": "id"}
+        found: list[TaskSnapshot] = []
+        while True:
+            body = {**lists, "page_limit": PAGE, "page_offset": len(found)}
+            call = Call("read task instances", "POST", ALL_TASKS + "/list", {}, body=body)
+            page = await self._ask(call, translate.listed("task_instances", translate.task_snapshot))
+            found.extend(page)
+            if len(page) < PAGE:
+                return found
 
     async def tries(self, task: TaskRef) -> tuple[TaskSnapshot, ...]:
         call = _get(f"the tries of {task}", TASK + "/tries", _names(task))

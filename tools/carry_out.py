@@ -3,11 +3,14 @@
 A write goes intent → sent → confirmed, each step committed to the ledger before the next begins. Whoever
 comes back after a crash finds one of three places: `intent` (nothing was sent: go on), `sent` (only Airflow
 knows: read it back, never resend blind), `confirmed` (leave it). What remains is the moment between the last
-look at Airflow and the write itself: Airflow's API knows no epochs, so that window is kept short, not denied.
+look at Airflow and the write itself: Airflow's API knows no epochs, so that window is kept short, not denied:
+a write that does not leave at once, because the process was stopped or had no thread free, does not leave.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -32,6 +35,8 @@ Guard = Callable[[], Awaitable[None]]  #: reads the world; raises `StalePlan` wh
 Sleep = Callable[[float], Awaitable[None]]
 
 LOOKS = (0.2, 1.0, 3.0)  # seconds before the second, third, fourth look at a doubtful write
+# Seconds after which a write that has not left stays: who was stopped that long may have been relieved.
+LEAVES = 2.0
 SENDS = 3  # times one write may be sent, each after proof that the last one never arrived
 
 
@@ -64,6 +69,51 @@ async def carry_out(
             entry = await ledger.intend(attempt, position, action, before)
         done.append(await hand.bring_home(entry, guard))
     return tuple(done)
+
+
+async def carry_each(
+    attempt: int,
+    *,
+    airflow: AirflowGateway,
+    ledger: ActionLedger,
+    catalogue: ActionCatalogue,
+    sleep: Sleep,
+    at_once: int = 4,
+) -> tuple[tuple[LedgerEntry, str], ...]:
+    """Bring each intended action home by itself; why not, where the world moved or Airflow refused.
+
+    Call it again after any interruption. Raises `AirflowUnreachable` (come back later) and `LeaseLost`.
+    """
+    hand = _Hand(airflow, ledger, catalogue, sleep)
+    turn = asyncio.Semaphore(at_once)
+
+    async def one(entry: LedgerEntry) -> tuple[LedgerEntry, str]:
+        async with turn:
+            if entry.step is Step.FAILED:
+                return entry, entry.error or "refused"
+            try:
+                return await hand.bring_home(entry, _nothing_to_guard), ""
+            except (StalePlan, AirflowRefused, ActionRefused) as exc:
+                return await _given_up(ledger, entry, _words(exc)), _words(exc)
+
+    entries = await ledger.entries(attempt=attempt)
+    # All come to their end before one that could not ends the drive: none is left half-way for that.
+    found = await asyncio.gather(*(one(entry) for entry in entries), return_exceptions=True)
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
+    return tuple(result for result in found if not isinstance(result, BaseException))
+
+
+async def _given_up(ledger: ActionLedger, entry: LedgerEntry, why: str) -> LedgerEntry:
+    """An intent that was never sent and will not be is no open end."""
+    known = {one.position: one for one in await ledger.entries(attempt=entry.attempt)}
+    now = known[entry.position]
+    return await ledger.advance(now, Step.FAILED, error=why) if now.step is Step.INTENT else now
+
+
+async def _nothing_to_guard() -> None:
+    """What an action captures is compared with its before-image in any case."""
 
 
 async def undo_attempt(
@@ -129,7 +179,10 @@ class _Hand:
             await guard()
             if not same(await self.capture(entry.action), entry.before):
                 raise StalePlan(f"{self.catalogue.describe(entry.action)}: what it would change has changed")
+        begun = time.monotonic()
         entry = await self.ledger.advance(entry, Step.SENT)
+        if kind.writes and time.monotonic() - begun > LEAVES:
+            return await self._settle(entry, accepted=False)
         try:
             await kind.apply(self.airflow, entry.action, before=entry.before, key=entry.key)
         except (AirflowRefused, ActionRefused) as exc:

@@ -44,6 +44,9 @@ class AirflowGateway(Protocol):
     async def task(self, task: TaskRef) -> TaskSnapshot:
         """The task instance as it is now."""
 
+    async def tasks(self, refs: Sequence[TaskRef]) -> tuple[TaskSnapshot, ...]:
+        """Those of these task instances that exist, of any DAGs and runs, a page of them in one request."""
+
     async def tries(self, task: TaskRef) -> tuple[TaskSnapshot, ...]:
         """Every try of it, oldest first, the present one last."""
 

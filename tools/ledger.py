@@ -14,6 +14,8 @@ from pydantic import JsonValue
 from graph.domain import Action, LedgerEntry, Step, digest
 from graph.errors import ActionRefused, LeaseLost
 
+WAVES = 10_000  # attempts from here on are waves of an incident's members, apart from its own plans
+
 
 def ledger_key(incident_id: int, attempt: int, position: int) -> str:
     """The token that goes into Airflow's `note`, so that a read-back finds our own write."""

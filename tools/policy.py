@@ -6,11 +6,14 @@ first and no file loosens them; then the first rule that matches; the more restr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydantic import JsonValue
+
 from graph.domain import (
+    Action,
     BlastRadius,
     DagInfo,
     Decision,
@@ -20,6 +23,7 @@ from graph.domain import (
     Remediation,
     Role,
     RootCause,
+    TaskRef,
     TaskSnapshot,
     Verdict,
 )
@@ -56,6 +60,7 @@ class Question(DomainType):
     diagnosis: Diagnosis
     plan: FixPlan
     task: TaskSnapshot  #: the failure
+    members: tuple[TaskRef, ...] = ()  #: others of the same cause that the incident holds
     dag: DagInfo
     radius: BlastRadius
     now: datetime
@@ -212,11 +217,14 @@ def _rejected(case: _Case) -> Iterator[Ruling]:
 def _own_task(case: _Case) -> Iterator[Ruling]:
     """Targets come from the incident; a plan that aims elsewhere was not made by our planner."""
     task = case.question.task.task
+    members = set(case.question.members)
     for action in case.question.plan.actions:
         if action.name not in ON_THE_TASK:
             continue
         tasks = action.target.get("tasks")
-        listed = tasks if isinstance(tasks, list) else [action.target]
+        listed: Sequence[JsonValue] = tasks if isinstance(tasks, list) else [action.target]
+        if members and _refs(action, listed) <= members:
+            continue
         ids = {one.get("task_id") if isinstance(one, dict) else None for one in listed}
         if (action.target.get("dag_id"), action.target.get("run_id"), ids) != (
             task.dag_id,
@@ -225,6 +233,16 @@ def _own_task(case: _Case) -> Iterator[Ruling]:
         ):
             reason = f"{action.name} aims at another task than the one that failed"
             yield Ruling(verdict=Verdict.NEVER, name="own target", reason=reason)
+
+
+def _refs(action: Action, listed: Sequence[JsonValue]) -> set[TaskRef]:
+    """The task instances that an action names."""
+    place = {name: str(action.target.get(name)) for name in ("dag_id", "run_id")}
+    named = [one for one in listed if isinstance(one, dict)]
+    return {
+        TaskRef(**place, task_id=str(one.get("task_id")), map_index=int(str(one.get("map_index", -1))))
+        for one in named
+    }
 
 
 def _unchanged_retry(case: _Case) -> Iterator[Ruling]:

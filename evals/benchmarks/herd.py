@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,6 +72,11 @@ class Herd:
     async def health(self) -> AirflowHealth:
         """All is well."""
         return AirflowHealth(version="3.3.2", scheduler=True, dag_processor=True)
+
+    async def tasks(self, refs: Sequence[TaskRef]) -> tuple[TaskSnapshot, ...]:
+        """Each from its own Airflow."""
+        found = [await self.worlds[one.dag_id].tasks([one]) for one in refs if one.dag_id in self.worlds]
+        return tuple(row for rows in found for row in rows)
 
     async def failures_since(self, since: datetime, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
         """No failure here has to do with another one."""

@@ -47,6 +47,8 @@ async def park(service: Service, herd: Herd, clock: Clock, count: int) -> list[i
     while await service.intake.admit():
         pass
     await service.runner.settle_all()
+    clock.forward(61)  # before people are asked there is time for others of the same cause
+    await service.runner.settle_all()
     asking = [record.id for record in await service.store.asking()]
     assert len(asking) == count, len(asking)
     return asking

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 
 from graph.domain import Role
 from server.access.callers import LOCAL_OPERATOR, TOKEN_OPERATOR, Caller
@@ -97,7 +96,9 @@ class Doorkeeper:
                 self._known.popitem(last=False)
         return caller
 
-    async def spend(self, headers: Headers, client: tuple[str, int] | None, *, webhook: bool) -> float:
+    async def spend(
+        self, headers: Mapping[str, str], client: tuple[str, int] | None, *, webhook: bool
+    ) -> float:
         """Count one request: 0, or the seconds its sender must wait.
 
         Who shows a token that was good a moment ago has a budget of their own. All others of one address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Annotated
 
 import structlog
@@ -39,8 +40,12 @@ def webhook_secrets(settings: Settings) -> tuple[str, ...]:
     """The secrets a delivery may be signed with, newest first."""
     if settings.webhook_secret is None:
         return ()
-    parts = settings.webhook_secret.get_secret_value().split(",")
-    return tuple(part.strip() for part in parts if part.strip())
+    return _parts(settings.webhook_secret.get_secret_value())
+
+
+@lru_cache(maxsize=4)
+def _parts(listed: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in listed.split(",") if part.strip())
 
 
 def is_loopback(host: str) -> bool:

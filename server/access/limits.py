@@ -95,8 +95,7 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         started = self._timer()
         status = 0
@@ -108,29 +107,47 @@ class Envelope:
                 _add_headers(message, scope["path"], request_id)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, answer)
-            except Exception:  # the outermost loop of a request
-                log.exception("request_defect", method=scope["method"], path=scope["path"])
-                if status:
-                    raise
-                await refuse(
-                    Refusal(500, "internal", "the server could not do this; its log says why"),
-                    scope,
-                    receive,
-                    answer,
-                )
-            self._note(scope, status, started)
-
-    def _note(self, scope: Scope, status: int, started: float) -> None:
-        changes = scope["method"] in WITH_BODY and _is_guarded(scope["path"])
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:  # the outermost loop of a request
+            log.exception("request_defect", method=scope["method"], path=scope["path"])
+            if status:
+                raise
+            await refuse(
+                Refusal(500, "internal", "the server could not do this; its log says why"),
+                scope,
+                receive,
+                answer,
+            )
+        finally:
+            structlog.contextvars.reset_contextvars(**bound)
         # An event that was taken shows in the agent log; in a storm a line for each would cost more than it.
-        taken = status == 202 and scope["path"] == GUARDED[1]
-        record = log.info if (changes and not taken) or status >= 400 else log.debug
+        if status != 202 or scope["path"] != GUARDED[1]:
+            self._note(scope, status, started, request_id)
+
+    def _note(self, scope: Scope, status: int, started: float, request_id: str) -> None:
+        changes = scope["method"] in WITH_BODY and _is_guarded(scope["path"])
+        record = log.info if changes or status >= 400 else log.debug
         took = round((self._timer() - started) * 1000, 1)
         # Never the query string: people paste secrets there.
-        record("request", method=scope["method"], path=scope["path"], status=status, milliseconds=took)
+        record(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            milliseconds=took,
+            request_id=request_id,
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own, when it is one; else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            return given if REQUEST_ID.fullmatch(given) else uuid4().hex
+    return uuid4().hex
 
 
 def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
@@ -151,37 +168,46 @@ def _add_headers(message: Message, path: str, request_id: str) -> None:
     ]
 
 
-class Fence:
-    """Refuses what a stranger's page in somebody's browser sends, and who asks too often."""
+class Senders:
+    """Who may send: no stranger's page in somebody's browser, and nobody too often."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str], origins: Collection[str]) -> None:
+    def __init__(self, *, hosts: Collection[str], origins: Collection[str]) -> None:
         """`hosts`: the names answered to while nobody must show a token. `origins`: whose pages may call."""
-        self._app = app
         self._hosts = hosts
         self._origins = origins
+
+    async def check(self, headers: Mapping[str, str], scope: Scope) -> None:
+        """Raises `Refusal`. Without a token, a page in a browser here could speak for its user."""
+        host = headers.get("host", "")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
+            raise Refusal(403, "cross-origin", "requests from pages of another origin are not accepted")
+        if not (_hostname(host) in self._hosts or await _asks(scope)):
+            raise Refusal(421, "wrong-host", "this server does not answer to the Host that was asked for")
+        keeper, client = doorkeeper_of(scope["app"]), scope.get("client")
+        wait = await keeper.spend(headers, client, webhook=scope["path"] == GUARDED[1])
+        if wait:
+            detail = f"too many requests; ask again in {math.ceil(wait)} s"
+            raise Refusal(429, "rate-limited", detail, wait=wait)
+
+
+class Fence:
+    """Refuses what `Senders` does not let through."""
+
+    def __init__(self, app: ASGIApp, *, senders: Senders) -> None:
+        self._app = app
+        self._senders = senders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _is_guarded(scope["path"]):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
         try:
-            await self._check_sender(headers, scope)
-            await _check_rate(headers, scope)
+            await self._senders.check(Headers(scope=scope), scope)
         except Refusal as refusal:
             await refuse(refusal, scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-    async def _check_sender(self, headers: Headers, scope: Scope) -> None:
-        """Without a token, a page in a browser on this machine could speak for its user."""
-        host = headers.get("host", "")
-        origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
-            raise Refusal(403, "cross-origin", "requests from pages of another origin are not accepted")
-        if (_hostname(host) in self._hosts) or await _asks(scope):
-            return
-        raise Refusal(421, "wrong-host", "this server does not answer to the Host that was asked for")
 
 
 def _hostname(host: str) -> str:
@@ -199,37 +225,22 @@ async def _asks(scope: Scope) -> bool:
         return False
 
 
-async def _check_rate(headers: Headers, scope: Scope) -> None:
-    keeper, client = doorkeeper_of(scope["app"]), scope.get("client")
-    wait = await keeper.spend(headers, client, webhook=scope["path"] == GUARDED[1])
-    if wait:
-        raise Refusal(429, "rate-limited", f"too many requests; ask again in {math.ceil(wait)} s", wait=wait)
+class Bodies:
+    """Reads bodies; refuses what is too large, too deep, too slow, compressed or not JSON."""
 
-
-class Gate:
-    """Refuses what is too large, too deep, too slow, compressed or not JSON."""
-
-    def __init__(self, app: ASGIApp, *, body_time: float = BODY_TIME, held_limit: int = HELD_LIMIT) -> None:
-        self._app = app
+    def __init__(self, *, body_time: float = BODY_TIME, held_limit: int = HELD_LIMIT) -> None:
         self._body_time = body_time
         self._held_limit = held_limit
         self._held = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _is_guarded(scope["path"]) or scope["method"] not in WITH_BODY:
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        try:
-            _check_length(headers)
-            body = await self._read_body(receive)
-            _check_body(headers, body)
-        except Refusal as refusal:
-            await refuse(refusal, scope, receive, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
+    async def read(self, headers: Mapping[str, str], receive: Receive) -> bytes:
+        """The whole body, checked. Raises `Refusal`."""
+        _check_length(headers)
+        body = await self._read(receive)
+        _check_body(headers, body)
+        return body
 
-    async def _read_body(self, receive: Receive) -> bytes:
+    async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_time):
@@ -253,7 +264,26 @@ class Gate:
             self._held -= len(body)
 
 
-def _check_body(headers: Headers, body: bytes) -> None:
+class Gate:
+    """Hands on what `Bodies` has read and found well."""
+
+    def __init__(self, app: ASGIApp, *, bodies: Bodies) -> None:
+        self._app = app
+        self._bodies = bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _is_guarded(scope["path"]) or scope["method"] not in WITH_BODY:
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._bodies.read(Headers(scope=scope), receive)
+        except Refusal as refusal:
+            await refuse(refusal, scope, receive, send)
+            return
+        await self._app(scope, _replay(body, receive), send)
+
+
+def _check_body(headers: Mapping[str, str], body: bytes) -> None:
     if not body:
         return
     kind = headers.get("content-type", "").split(";")[0].strip().lower()
@@ -268,7 +298,7 @@ def too_large() -> Refusal:
     return Refusal(413, "too-large", f"the body is larger than {BODY_LIMIT} bytes")
 
 
-def _check_length(headers: Headers) -> None:
+def _check_length(headers: Mapping[str, str]) -> None:
     """What the headers alone give away, before anything is read."""
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refusal(415, "compressed", "compressed bodies are not accepted")

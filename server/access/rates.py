@@ -11,6 +11,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -139,12 +140,15 @@ def limiter_of(redis_url: str | None) -> Limiter:
 
 def place_of(client: tuple[str, int] | None) -> str:
     """What an address is counted under: one IPv6 subscriber has a whole /64 of them."""
-    if client is None:
-        return "address:unknown"
+    return "address:unknown" if client is None else _place(client[0])
+
+
+@lru_cache(maxsize=4096)
+def _place(host: str) -> str:
     try:
-        address = ipaddress.ip_address(client[0].partition("%")[0])
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return f"address:{client[0][:100]}"
+        return f"address:{host[:100]}"
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return f"address:{address.ipv4_mapped}"

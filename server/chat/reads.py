@@ -8,6 +8,8 @@ from server.chat.resolve import incident_in
 from server.chat.say import STATES, Said, clean, clock, ended, line, one_line, plan_words
 from server.chat.words import line_range
 from server.record import IncidentRecord
+from server.schemas import GroupOut
+from server.telling import together
 from server.timeline import timeline_of
 
 AROUND = 3  # lines before and after each line of evidence
@@ -59,6 +61,8 @@ async def why(desk: Desk, rest: str) -> Said:
         told = f"{one_line(record, desk.zone)}\nno cause has been named yet"
         return Said(f"{told}: {line(record.reason)}" if record.reason else told, links=[record.id])
     lines = [f"#{record.id} {record.task}", _cause(record)]
+    if (group := GroupOut.of(await desk.service.store.member_counts(record.id, dags=True))) is not None:
+        lines.append(together(group.model_dump()))
     if found.evidence:
         lines.append("the log says:")
         lines += [f"{one.line:>6} | {line(one.text)}" for one in found.evidence]

@@ -14,9 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from graph.errors import SettingsInvalid, StoreUnavailable
 from server.db.sqlite_connection import SqliteFile
 
+SQLITE_POOL = 40  # connections to a SQLite file kept open
 POOL = 10  # connections to Postgres kept open, and as many more in a rush
 IDLE_IN_TRANSACTION = 4000  # milliseconds
 UPGRADE_LOCK = 0x41697264  # any number, the same in every process
+# Of 4 kB, before they are carried into the database file: pages that are written often are carried once.
+WAL_PAGES = 4000
 BUSY_TIMEOUT = 30.0  # seconds a SQLite writer waits for another
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 VERSION_TABLE = "airmedic_schema"  # as in migrations/env.py
@@ -38,7 +41,13 @@ def engine_url(database_url: str) -> str:
 def _tune_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     cursor = connection.cursor()
     # WAL lets readers go on while one writes; FULL survives a power loss.
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    pragmas = (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"wal_autocheckpoint = {WAL_PAGES}",
+        "foreign_keys = ON",
+    )
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -50,6 +59,8 @@ def store_errors(doing: str) -> Iterator[None]:
         yield
     except OperationalError as exc:
         raise StoreUnavailable(f"{doing}: the database did not answer ({exc.orig})") from exc
+    except sqlite3.OperationalError as exc:
+        raise StoreUnavailable(f"{doing}: the database did not answer ({exc})") from exc
     except DBAPIError as exc:
         if exc.connection_invalidated:
             raise StoreUnavailable(f"{doing}: the database hung up") from exc
@@ -117,7 +128,13 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
     if url.startswith("sqlite"):
         file = SqliteFile(timeout=BUSY_TIMEOUT)
         # More connections than incidents driven at once: none waits while it holds the turn to write.
-        engine = create_async_engine(url, connect_args={"async_creator_fn": file.connect}, pool_size=20)
+        # Opening one costs more than most of what is asked of it. The last one used is used next.
+        engine = create_async_engine(
+            url,
+            connect_args={"async_creator_fn": file.connect},
+            pool_size=SQLITE_POOL,
+            pool_use_lifo=True,
+        )
         event.listen(engine.sync_engine, "connect", _tune_sqlite)
     else:
         file = None

@@ -3,6 +3,9 @@
 A commit waits for the disk. Whoever writes while another commit is under way is gathered up, and all of them
 are written in the next transaction. When one of them fails the transaction is undone and each is written
 alone, so that its failure is nobody else's. The audit trail's head is locked last and once for all of them.
+
+What comes in goes first: its senders wait for an answer. Only a few other jobs ride along with it, so that it
+never waits for many and they never wait for ever.
 """
 
 from __future__ import annotations
@@ -16,9 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from server.audit.chain import AuditEntry
 from server.audit.trail import AuditTrail
+from server.db.sqlite_connection import Connection
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 MOST = 64  # jobs in one transaction
+MOST_ITEMS = 256  # items of those that are written together
+FEW = 4  # other jobs that ride along with them
 
 
 @dataclass
@@ -26,18 +33,31 @@ class Writing:
     """What a job writes with: the connection, and the audit entries that go in at the end."""
 
     connection: AsyncConnection
+    driver: Connection | None = None  #: the same on SQLite, with the transaction open and nothing in between
     entries: list[AuditEntry] = field(default_factory=list)
 
 
 Job = Callable[[Writing], Awaitable[T]]
+Together = Callable[[Writing, Sequence[Item]], Awaitable[Sequence[T]]]
 
 
 @dataclass
 class _Waiting(Generic[T]):
-    job: Job[T]
+    job: Job[T] | None
     done: asyncio.Future[T]
+    together: Together[Any, T] | None = None
+    item: Any = None
     result: T | None = None
     failed: Exception | None = None
+
+    def tell(self) -> None:
+        """It is committed, or it failed for good."""
+        if self.done.done():
+            return  # the caller was cancelled
+        if self.failed is not None:
+            self.done.set_exception(self.failed)
+        else:
+            self.done.set_result(self.result)  # type: ignore[arg-type]
 
 
 class GroupWriter:
@@ -47,40 +67,74 @@ class GroupWriter:
         self._engine = engine
         self._audit = audit
         self._queue: list[_Waiting[Any]] = []
+        self._items: list[_Waiting[Any]] = []
         self._draining: asyncio.Task[None] | None = None
 
     async def run(self, job: Job[T]) -> T:
         """Run the job; committed on return. It may run more than once, so it must change nothing but rows."""
         waiting: _Waiting[T] = _Waiting(job, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        if self._draining is None or self._draining.done():
-            self._draining = asyncio.create_task(self._drain(), name="group-writer")
+        self._drain_soon()
         return await waiting.done
 
-    async def _drain(self) -> None:
-        while self._queue:
-            batch, self._queue = self._queue[:MOST], self._queue[MOST:]
-            try:
-                await self._write(batch)
-            except Exception:  # noqa: BLE001  one of them failed: which one shows when each is alone
-                for one in batch:
-                    await self._write_alone(one)
-            except BaseException:
-                for one in batch:
-                    one.done.cancel()
-                raise
-            for one in batch:
-                if one.done.done():
-                    continue  # the caller was cancelled
-                if one.failed is not None:
-                    one.done.set_exception(one.failed)
-                else:
-                    one.done.set_result(one.result)
+    async def run_together(self, together: Together[Item, T], item: Item) -> T:
+        """Write the item with all others that come meanwhile; committed on return.
 
-    async def _write(self, batch: Sequence[_Waiting[Any]]) -> None:
-        async with self._engine.begin() as connection:
-            entries: list[AuditEntry] = []
+        `together` gets the items of one transaction and gives a result for each. It is handed each alone when
+        they cannot be written as one. It writes no audit entries.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._items.append(_Waiting(None, done, together, item))
+        self._drain_soon()
+        return await done
+
+    def _drain_soon(self) -> None:
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain(), name="group-writer")
+
+    def _next_batch(self) -> list[_Waiting[Any]]:
+        items, self._items = self._items[:MOST_ITEMS], self._items[MOST_ITEMS:]
+        most = FEW if items else MOST
+        jobs, self._queue = self._queue[:most], self._queue[most:]
+        return items + jobs
+
+    async def _drain(self) -> None:
+        connection: AsyncConnection | None = None  # kept while there is something to write
+        driver: Connection | None = None
+        try:
+            while batch := self._next_batch():
+                try:
+                    if connection is None:
+                        connection = await self._engine.connect()
+                        driver = await _driver(connection)
+                    await self._write(connection, driver, batch)
+                except Exception:  # noqa: BLE001  one of them failed: which one shows when each is alone
+                    await _close(connection)
+                    connection = None
+                    for one in batch:
+                        await self._write_alone(one)
+                except BaseException:
+                    for one in batch:
+                        one.done.cancel()
+                    raise
+                for one in batch:
+                    one.tell()
+        finally:
+            await _close(connection)
+
+    async def _write(
+        self, connection: AsyncConnection, driver: Connection | None, batch: Sequence[_Waiting[Any]]
+    ) -> None:
+        if driver is not None and all(one.job is None for one in batch):
+            # Nothing here needs SQLAlchemy, which would cost more than the rows and the commit.
+            async with driver.transaction():
+                await _write_items(Writing(connection, driver=driver), batch)
+            return
+        async with connection.begin():
+            entries = await _write_items(Writing(connection), batch)
             for one in batch:
+                if one.job is None:
+                    continue
                 writing = Writing(connection)
                 one.result = await one.job(writing)
                 entries += writing.entries
@@ -89,6 +143,29 @@ class GroupWriter:
 
     async def _write_alone(self, one: _Waiting[Any]) -> None:
         try:
-            await self._write([one])
+            async with self._engine.connect() as connection:
+                await self._write(connection, await _driver(connection), [one])
         except Exception as exc:  # noqa: BLE001  this job's alone; its caller gets it
             one.failed = exc
+
+
+async def _close(connection: AsyncConnection | None) -> None:
+    if connection is not None:
+        await connection.close()
+
+
+async def _driver(connection: AsyncConnection) -> Connection | None:
+    raw = (await connection.get_raw_connection()).driver_connection
+    return raw if isinstance(raw, Connection) else None
+
+
+async def _write_items(writing: Writing, batch: Sequence[_Waiting[Any]]) -> list[AuditEntry]:
+    kinds: dict[Together[Any, Any], list[_Waiting[Any]]] = {}
+    for one in batch:
+        if one.together is not None:
+            kinds.setdefault(one.together, []).append(one)
+    for together, items in kinds.items():
+        found = await together(writing, [one.item for one in items])
+        for one, result in zip(items, found, strict=True):
+            one.result = result
+    return writing.entries

@@ -7,14 +7,25 @@ database does with it. Lists behind IN are not for these: their length is part o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Executable, Select
+from sqlalchemy import Executable, Insert, Select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlmodel import SQLModel
 
 Build = Callable[[str, tuple[str, ...]], Executable]
+Fill = Callable[[Mapping[str, Any]], Any]
+
+
+def insert_once_in(dialect: str, table: type[SQLModel]) -> Insert:
+    """INSERT that does nothing when the row is there already; the values come with each execution."""
+    row: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    insertion: Insert = row.on_conflict_do_nothing()
+    return insertion
 
 
 class Prepared:
@@ -42,6 +53,11 @@ class Prepared:
         result = await connection.exec_driver_sql(compiled.sql, compiled.fill(values))
         return [compiled.read(row) for row in result.fetchall()]
 
+    def compiled(self, connection: AsyncConnection, values: Mapping[str, Any]) -> tuple[str, Fill]:
+        """The statement's text, and what makes its parameters of such values; for the driver itself."""
+        found = self._compiled(connection, values)
+        return found.sql, found.fill
+
     def _compiled(self, connection: AsyncConnection, values: Mapping[str, Any]) -> _Compiled:
         key = (connection.dialect.name, tuple(values))
         if (known := self._known.get(key)) is None:
@@ -59,8 +75,9 @@ class _Compiled:
         self._readers = readers
         self.sql = str(compiler)
         self._constants = compiler.params
-        self._process: Mapping[str, Any] = compiler._bind_processors
-        self._names: Sequence[str] = compiler.positiontup or tuple(compiler.params)
+        names: Sequence[str] = compiler.positiontup or tuple(compiler.params)
+        bound: Mapping[str, Any] = compiler._bind_processors
+        self._places = [(name, _remembering(bound[name]) if name in bound else None) for name in names]
         self._positional = compiler.positiontup is not None
 
     def read(self, row: Sequence[Any]) -> tuple[Any, ...]:
@@ -68,11 +85,29 @@ class _Compiled:
         return tuple(value if read is None else read(value) for value, read in zip(row, readers, strict=True))
 
     def fill(self, values: Mapping[str, Any]) -> Any:
+        constants = self._constants
+        filled = [
+            (values[name] if name in values else constants[name])
+            if process is None
+            else process(values[name] if name in values else constants[name])
+            for name, process in self._places
+        ]
         if self._positional:
-            return tuple([self._bound(name, values) for name in self._names])
-        return {name: self._bound(name, values) for name in self._names}
+            return tuple(filled)
+        return {name: value for (name, _), value in zip(self._places, filled, strict=True)}
 
-    def _bound(self, name: str, values: Mapping[str, Any]) -> Any:
-        value = values[name] if name in values else self._constants[name]
-        process = self._process.get(name)
-        return value if process is None else process(value)
+
+def _remembering(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Rows that are written together share their moment: it is spelled once."""
+    last: Any = None
+    spelled: Any = None
+
+    def spell(value: Any) -> Any:
+        nonlocal last, spelled
+        if not isinstance(value, datetime):
+            return process(value)
+        if value is not last:
+            last, spelled = value, process(value)
+        return spelled
+
+    return spell

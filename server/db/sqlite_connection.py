@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar
 
@@ -99,6 +99,22 @@ class Connection:
         if _short.get() and head.startswith("SELECT"):
             return call()
         return await self._file.in_thread(call)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Committed when the block ends, rolled back when it fails."""
+        try:
+            yield
+            await self.commit()
+        except BaseException:
+            await self.rollback()
+            raise
+
+    async def write(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        """Run several short writes in one go, within the transaction; begins it when none is open."""
+        if not self._writing:
+            await self._begin()
+        return call(self._conn)
 
     async def _begin(self) -> None:
         await self._file.turn.acquire()

@@ -49,6 +49,7 @@ class IncidentRow(SQLModel, table=True):
     __tablename__ = "incident"
     __table_args__ = (
         Index("incident_due", "status", "wake_at"),
+        Index("incident_standing", "status", "closed_at", "outcome"),
         Index("incident_task", "dag_id", "task_id", "run_id", "map_index"),
     )
 
@@ -107,6 +108,7 @@ class OccurrenceRow(SQLModel, table=True):
             name="occurrence_identity",
         ),
         Index("occurrence_status", "status", "check_at"),
+        Index("occurrence_part", "incident_id", "part", "id"),
     )
 
     id: int | None = _id()
@@ -125,6 +127,9 @@ class OccurrenceRow(SQLModel, table=True):
     reason: str = Field(default="", sa_type=Text)
     error: str = Field(default="", sa_type=Text)
     incident_id: int | None = Field(default=None, sa_column=Column(RowId, index=True, nullable=True))
+    # What became of it when it belongs to an incident of another task by its cause (`graph.domain.Part`).
+    part: str = Field(default="", sa_column=Column(String(16), nullable=False, server_default=""))
+    wave: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
 
 
 class EventRow(SQLModel, table=True):

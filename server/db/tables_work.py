@@ -1,4 +1,4 @@
-"""What is shared between workers: where each suspended incident stands, who is there, who polls."""
+"""What is shared between workers: where each suspended incident stands, what it stands for, who is there."""
 
 from __future__ import annotations
 
@@ -36,3 +36,15 @@ class DutyRow(SQLModel, table=True):
     name: str = Field(sa_column=Column(String(32), primary_key=True))
     owner: str = Field(sa_column=Column(String(100), nullable=False))
     until: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))
+
+
+class CauseRow(SQLModel, table=True):
+    """A cause that an open incident stands for: further failures of it belong there."""
+
+    __tablename__ = "cause"
+
+    key: str = Field(sa_column=Column(String(16), primary_key=True))
+    incident_id: int = Field(sa_column=Column(RowId, index=True, nullable=False))
+    resource: str = Field(sa_column=Column(String(300), nullable=False))
+    family: str = Field(sa_column=Column(String(16), nullable=False))
+    seen_at: datetime = Field(sa_column=Column(UtcDateTime, nullable=False))  #: the last failure of it

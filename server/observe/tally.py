@@ -34,8 +34,8 @@ MOST_DAGS = 200  # that are told apart by name; the others are "other"
 ENDS = {f"write_{one}": one for one in (Step.CONFIRMED.value, Step.FAILED.value, "never_arrived")}
 UNDONE = f"write_{Step.UNDONE.value}"
 COUNTED = (
-    "opened", "joined", "diagnosed", "decided", "asked", "answered", "checked", "fix_undone", "ended",
-    "step_failed", "early_warning", "events_dropped",
+    "opened", "joined", "gathered", "diagnosed", "decided", "asked", "answered", "checked", "fix_undone",
+    "ended", "step_failed", "early_warning", "events_dropped",
 )  # fmt: skip
 
 
@@ -169,6 +169,9 @@ class Tally:
         match row.name:
             case "opened" | "joined":
                 self._count_failure(counts, row, data)
+            case "gathered":
+                for door, number in dict(data.get("doors") or {}).items():
+                    counts.add("occurrences", str(door), IncidentKind.FAILURE.value, amount=float(number))
             case "diagnosed":
                 _count_model(counts, data.get("model"))
                 counts.took("time_to_diagnose", row.opened_at, row.at)

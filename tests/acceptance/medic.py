@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from graph.domain import Outcome
 from server.schemas import IncidentDetailOut
 
 LOOK = 0.1  # seconds
@@ -49,6 +50,24 @@ class Api:
             events = [(event.name, event.data) for one in seen for event in one.events]
             raise AssertionError(f"not within {within:g} s: {events}") from exc
         return seen[-1]
+
+    async def every(self) -> list[IncidentDetailOut]:
+        """Every incident, oldest first."""
+        listed = (await self.http.get("/api/incidents")).raise_for_status().json()["items"]
+        return [await self.incident(number) for number in sorted(one["id"] for one in listed)]
+
+    async def only(self, wanted: Wanted, *, within: float) -> IncidentDetailOut:
+        """Wait until the one incident that did not join another is as wanted."""
+        seen: list[IncidentDetailOut] = []
+        try:
+            async with asyncio.timeout(within):
+                while not (len(seen) == 1 and wanted(seen[0])):
+                    await asyncio.sleep(LOOK)
+                    seen = [one for one in await self.every() if one.outcome is not Outcome.JOINED]
+        except TimeoutError as exc:
+            events = [(one.id, event.name, event.data) for one in seen for event in one.events]
+            raise AssertionError(f"not within {within:g} s: {events}") from exc
+        return seen[0]
 
     async def decide(self, number: int, **body: object) -> httpx.Response:
         """Answer the incident's question."""

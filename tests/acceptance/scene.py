@@ -61,9 +61,9 @@ class Scene:
         return {f"AIRMEDIC_{name.upper()}": value for name, value in self.settings(proxy, home).items()}
 
     @asynccontextmanager
-    async def medic(self, proxy: Proxy, home: Path, *, port: int) -> AsyncIterator[Medic]:
+    async def medic(self, proxy: Proxy, home: Path, *, port: int, **given: object) -> AsyncIterator[Medic]:
         """An Airmedic in this process, with an empty database."""
-        settings = load_settings({}, **self.settings(proxy, home), port=port)
+        settings = load_settings({}, **self.settings(proxy, home), port=port, **given)
         app = create_app(settings)
         url = f"http://127.0.0.1:{port}"
         async with serving(app, port=port), open_api(url) as api:

@@ -10,6 +10,7 @@ import pytest
 
 from graph.domain import TaskRef
 from graph.errors import NotFound
+from tests.contract.conftest import finished_run
 from tests.contract.worlds import OPERATOR, TAGS, World
 from tools.gateway import AirflowGateway
 
@@ -53,6 +54,19 @@ async def test_a_run_and_its_tasks(gateway: AirflowGateway, failed_run: str) -> 
         "check": ("failed", 1),
         "load": ("upstream_failed", 0),
     }
+
+
+async def test_many_task_instances_at_once(gateway: AirflowGateway, failed_run: str, world: World) -> None:
+    mapped = await finished_run(world, "contract_mapped")
+    parts = [
+        TaskRef(dag_id="contract_mapped", run_id=mapped, task_id="part", map_index=index) for index in (1, 3)
+    ]
+    gone = chain(failed_run, "no_such_task")
+
+    found = {one.task: one.state for one in await gateway.tasks([chain(failed_run), *parts, gone])}
+
+    assert found == {chain(failed_run): "failed", parts[0]: "failed", parts[1]: "success"}
+    assert await gateway.tasks([]) == ()
 
 
 async def test_tries_hold_the_present_one_last(gateway: AirflowGateway, failed_run: str) -> None:

@@ -18,6 +18,7 @@ from tests.factories import Clock, make_diagnosis
 from tools.airflow_memory import MemoryAirflow
 from tools.airflow_memory_state import TaskSpec, Try
 from tools.diagnosis import Case, Diagnostician
+from tools.knowledge import KnowledgeBase
 from tools.memory import Remembering
 
 REPORT: dict[str, JsonValue] = {
@@ -126,6 +127,7 @@ async def open_ward(
     *answers: Diagnosis,
     database_url: str | None = None,
     memory: bool = False,
+    knowledge: KnowledgeBase | None = None,
     **settings: Any,
 ) -> AsyncIterator[Ward]:
     """Healing on, nothing in the background."""
@@ -148,6 +150,7 @@ async def open_ward(
         clock=clock,
         sleep=clock.sleep,
         background=False,
+        knowledge=knowledge,
     ) as service:
         later.knowledge = Remembering(doctor, service.store)
         yield Ward(service, airflow, clock, doctor)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Door
-from server.crew import Crew, listen
+from server.crew import LOOK_FOR_UNKNOWN, Crew, listen
 from server.db.database import open_database
 from server.store import IncidentStore
 from tests.factories import Clock, make_failure, make_snapshot
@@ -58,6 +58,19 @@ async def test_the_incidents_of_a_dead_worker_are_given_back(
 
     (lease,) = await store.claim_due(owner="lives", limit=1)
     assert lease.epoch == 2
+
+
+async def test_one_that_was_buried_and_drove_again_before_it_died_leaves_nothing_behind(
+    shared: AsyncEngine, clock: Clock
+) -> None:
+    store = IncidentStore(shared, clock=clock)
+    await claimed(store, "revived")
+    lives = crew(shared, "lives")
+
+    freed = [await lives.beat() for _ in range(LOOK_FOR_UNKNOWN)]
+
+    assert sum(freed) == 1
+    assert len(await store.claim_due(owner="lives", limit=1)) == 1
 
 
 async def test_one_that_is_only_busy_keeps_what_it_drives(shared: AsyncEngine, clock: Clock) -> None:

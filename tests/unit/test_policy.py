@@ -71,6 +71,15 @@ OTHER_TASK = make_fix(make_clear(make_task(task_id="other")))
             id="another run's clear",
         ),
         pytest.param(
+            {
+                "plan": make_fix(make_clear(make_task(run_id="manual__3"))),
+                "members": (make_task(run_id="manual__2"),),
+            },
+            Verdict.NEVER,
+            "own target",
+            id="a clear of what is no member of the incident",
+        ),
+        pytest.param(
             {"diagnosis": make_diagnosis(transient=False)},
             Verdict.NEVER,
             "unchanged retry",

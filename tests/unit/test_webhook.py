@@ -306,3 +306,90 @@ async def test_an_import_error_is_heard_and_opens_nothing(api: Api) -> None:
 
     assert answer.json() == {"accepted": False, "event": "dag_import_error"}
     assert await nothing_came_in(api)
+
+
+# --- the short way and the long way -----------------------------------------------------------------------
+
+
+def _without_id(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in ("x-request-id",)}
+
+
+@pytest.mark.parametrize(
+    ("body", "changed"),
+    [
+        pytest.param(EVENT, {}, id="an event"),
+        pytest.param(EVENT, {"x-request-id": "mine-1"}, id="with an id of the caller's"),
+        pytest.param(EVENT, {"x-request-id": "no id; at all"}, id="with what is no id"),
+        pytest.param(EVENT, {"webhook-signature": "v1,AAAA"}, id="a wrong signature"),
+        pytest.param(EVENT, {"content-type": "text/plain"}, id="no JSON"),
+        pytest.param(EVENT, {"content-encoding": "gzip"}, id="compressed"),
+        pytest.param(EVENT, {"host": "elsewhere.example"}, id="another host"),
+        pytest.param({"event": "unheard of"}, {}, id="an unknown event"),
+        pytest.param({**EVENT, "dag_id": "or\0ders"}, {}, id="a NUL character"),
+        pytest.param({**EVENT, "dag_id": "d" * 300}, {}, id="too long a name"),
+        pytest.param({**EVENT, "airflow": "another"}, {}, id="of another Airflow"),
+        pytest.param({**EVENT, "x": json.loads("[" * 40 + "]" * 40)}, {}, id="deep"),
+        pytest.param(b"{", {}, id="half a body"),
+        pytest.param(b"", {}, id="no body"),
+        pytest.param(b"x" * 300_000, {}, id="too large"),
+    ],
+)
+async def test_a_plain_event_is_answered_as_one_from_a_page_of_this_host(
+    api: Api, body: Any, changed: dict[str, str]
+) -> None:
+    """A page's request goes through the whole application, others past it: nobody can tell them apart."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answers = []
+    for number, origin in enumerate(({}, {"origin": "http://127.0.0.1:8642"})):
+        if "host" in changed:
+            origin = {name: "http://elsewhere.example" for name in origin}
+        headers = signed(raw, webhook_id=f"msg_{number}") | origin | changed
+        if body is EVENT and number:
+            raw = json.dumps({**EVENT, "run_id": "run_2"}).encode()
+            headers = signed(raw, webhook_id=f"msg_{number}") | origin | changed
+        answers.append(await api.http.post("/webhook", content=raw, headers=headers))
+
+    short, long = answers
+    assert short.status_code == long.status_code
+    assert _without_id(short) == _without_id(long)
+    assert [len(one.headers["x-request-id"]) for one in answers] in ([32, 32], [6, 6])
+    said = [{**one.json(), "request_id": ""} for one in answers]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the disk is full"), ZeroDivisionError("hunter2")])
+async def test_what_cannot_be_stored_is_not_taken(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(*_args: object, **_given: object) -> int:
+        raise error
+
+    monkeypatch.setattr(api.service.store, "accept", fail)
+    answers = [
+        await api.http.post("/webhook", content=json.dumps(EVENT), headers=signed(json.dumps(EVENT).encode()))
+        for _ in range(2)
+    ]
+
+    status = 503 if isinstance(error, StoreUnavailable) else 500
+    assert {one.status_code for one in answers} == {status}
+    assert {one.headers["content-type"] for one in answers} == {"application/problem+json"}
+    assert "hunter2" not in answers[0].text
+    assert ("retry-after" in answers[0].headers) is (status == 503)
+
+
+async def test_other_methods_are_told_so(api: Api) -> None:
+    answer = await api.http.get("/webhook")
+
+    assert answer.status_code == 405
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_storm_of_one_error_is_redacted_like_a_single_one(api: Api) -> None:
+    for number in range(3):
+        event = {**EVENT, "run_id": f"run_{number}", "error": "cannot connect: password=hunter2secret"}
+        await send(api, event, webhook_id=f"msg_{number}")
+
+    stored = await api.service.store.new_occurrences()
+    assert len(stored) == 3
+    assert {one.error for one in stored} == {"cannot connect: password=[password]"}

@@ -261,6 +261,11 @@ class MarkTask(ActionKind[OneTask, MarkArgs]):
         return Confirmation(found=Found.OVERTAKEN, after=now, why="somebody else moved the task")
 
 
+def images_of(rows: Sequence[TaskSnapshot]) -> JsonValue:
+    """The before-image of a clear of these, as `capture` makes it."""
+    return [_image(one) for one in rows]
+
+
 def _image(row: TaskSnapshot) -> JsonValue:
     return {
         "task_id": row.task.task_id,

@@ -30,6 +30,9 @@ _WRAPPER = re.compile(
     r"(?i)returned (?:a )?non-zero|non-zero exit|exit(?:ed)? (?:code|status)|return(?:ed)? code"
     r"|returned a failure|terminal state"
 )
+_DUMP = re.compile(
+    r"\n?\bremote_pod: ?[{\[]|\n\{'api_version'"
+)  #: a pod's whole state, printed after the message
 _POOL = re.compile(
     r"\bHTTPS?ConnectionPool\([^)]*\)|\bConnection object\b"
 )  #: a client's name for its target
@@ -205,7 +208,7 @@ def _fits(pattern: str, word: str) -> bool:
 
 def _readable(piece: Piece, strengths: _Strengths) -> Iterator[tuple[str, float, bool]]:
     """The parts of a piece that carry words: an exception's class, error codes, sentences."""
-    text = piece.text[:READ_CHARS].partition("\n@")[0]
+    text = _DUMP.split(piece.text[:READ_CHARS].partition("\n@")[0], maxsplit=1)[0]
     if match := _CLASS.match(text):
         name = match.group(1)
         text = text[match.end() :]

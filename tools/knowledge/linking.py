@@ -63,6 +63,7 @@ _COMPLAINT = re.compile(
     r"|too (?:many|long|large|big|small|few)|nicht|kein\w*|zu viele|ung\w+ltig\w*|fehlt|impossible"
     r"|introuvable|invalide|manquant\w*|inv[aá]lid[oa]|falta|desconocid[oa]|não)\b|n't\b"
     r"|失敗|エラー|ません|错误|失败|无法"
+    r"|(?i:\b(?:requires?|halted|abend\w*|file status \d\d|unexpectedly)\b)|\b[A-Z]{3,6}\d{3,5}[AEW]\b"
 )
 _CALLED = re.compile(
     r"(?:[Ee]rror|ERROR|[Ee]xception|FATAL|[Ff]atal|panic|FEHLER|ERREUR)\b[^:\n]{0,40}: *(\S[^\n]*)"
@@ -72,7 +73,7 @@ _HOW_IT_ENDED = re.compile(
     r"(?:fail\w*(?! to\b)|exit\w*|abort\w*|stopp\w*|ended|status|finished|completed|code|see)\b"
 )
 _ELSEWHERE = re.compile(
-    r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|\b(?:job|run|build|batch)\b"
+    r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|\b(?:job|run|build|batch|process|execution)\b"
 )
 REASON_LINES = 15
 REASON = 0.8  #: least strength of an entry that counts as the reason of an effect
@@ -94,6 +95,8 @@ _EFFECT = re.compile(
 _NO_REASON = frozenset(
     {RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED, RootCause.QUERY_ERROR}
 )
+#: causes that are a reason in themselves, even in the words of a write that failed
+_NAMES_ITSELF = frozenset({RootCause.STORAGE_EXHAUSTED, RootCause.OUT_OF_MEMORY, RootCause.PERMISSION_DENIED})
 #: a session that refuses every statement after the one that failed
 _REFUSES_ALL = re.compile(r"(?i)transaction is aborted|FailedSqlTransaction|PendingRollback|25P02")
 _FAILED = frozenset({RootCause.CODE_ERROR, RootCause.EXTERNAL_JOB_FAILED})
@@ -272,7 +275,7 @@ def _came_of(case: Case, evidence: Evidence, candidates: Candidates) -> Candidat
     """What code, shells and transfers stumble over in the end was often named a few lines before."""
     top = candidates[0] if candidates else None
     text = _message(top.best.piece) if top is not None and top.best is not None else ""
-    if not _EFFECT.search(text):
+    if not _EFFECT.search(text) or (top is not None and top.cause in _NAMES_ITSELF):
         return candidates
     never = _FAILED if _REFUSES_ALL.search(text) else _NO_REASON
     if top is not None and top.cause is RootCause.CODE_ERROR:

@@ -19,6 +19,9 @@ IN_PASSING = 0.6  #: and what any other line keeps
 LAST = 3  #: lines before the end in which code says why it gives up
 SAYS = 0.66  #: least strength of what it says
 MOST = 0.92  #: of that strength, when nothing else explains the end
+TOLD = 0.88  #: of the strength of what a child said before it ended
+IDENTIFIES = 0.86  #: least strength of what counts in any line of a child near its end
+MENTIONED = 0.2  #: least weight of such a line
 A_SENTENCE = 3  #: words of a message that may tell something
 GIVES = 0.5  #: entries up to this strength say that something failed
 OUTER = 0.75  #: what an exception keeps that only wraps an unread one
@@ -65,6 +68,30 @@ def last_word(case: Case, evidence: Evidence, candidates: Candidates) -> Candida
         if candidate.cause is best.entry.cause:
             candidate.score = max(candidate.score, best.entry.strength * MOST)
     return candidates
+
+
+def childs_word(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A child that ended badly said why in its last lines, though it called none of them an error."""
+    top = candidates[0] if candidates else None
+    if top is None or top.cause is not RootCause.EXTERNAL_JOB_FAILED or top.why or top.best is None:
+        return candidates
+    begin = evidence.chain.first if evidence.chain is not None else evidence.end
+    last = [line.number for line in evidence.order if line.number < begin and evidence.says(line)][-LAST:]
+    told = [hit for hit in _hits(candidates) if _open(hit.piece) and hit.piece.near and _names(hit, last)]
+    best = max(told, key=lambda hit: (hit.entry.strength, hit.piece.line), default=None)
+    if best is None or evidence.went_well_between(best.piece.line, begin):
+        return candidates
+    for candidate in candidates:
+        if candidate.cause is best.entry.cause:
+            candidate.score = max(candidate.score, best.entry.strength * TOLD)
+    return candidates
+
+
+def _names(hit: Hit, last: Sequence[int]) -> bool:
+    """An identifier, or words in the very last lines."""
+    least = SAYS if hit.piece.line in last else IDENTIFIES
+    worth = hit.piece.weight >= MENTIONED and hit.entry.strength >= least
+    return worth and hit.entry.cause not in (RootCause.EXTERNAL_JOB_FAILED, RootCause.UNKNOWN)
 
 
 def _explained(hit: Hit) -> bool:
@@ -146,4 +173,4 @@ def _stands(piece: Piece) -> bool:
     return piece.near and piece.errorish and piece.weight >= ERROR_LINE and not piece.recovered
 
 
-RULES = (last_word, doubted, passed_by)
+RULES = (last_word, childs_word, doubted, passed_by)

@@ -1,0 +1,1 @@
+"""Breaks Airmedic's processes, connections, disk and clock, and judges by an Airflow of its own."""

@@ -1,0 +1,113 @@
+"""In a rush taking events goes first, and nothing else stands still."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.rush import EVENTS, LONGEST, RUSH, SHARE, WINDOW, Rush
+
+
+class Timer:
+    """A timer that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def timer() -> Timer:
+    return Timer()
+
+
+@pytest.fixture
+def rush(timer: Timer) -> Rush:
+    return Rush(timer=timer)
+
+
+def come(rush: Rush, number: int) -> None:
+    for _ in range(number):
+        rush.note()
+
+
+def test_a_few_events_are_no_rush(rush: Rush) -> None:
+    come(rush, RUSH - 1)
+
+    assert not rush.on
+    assert rush.at_once(32) == 32
+
+
+def test_many_at_once_are_one_from_the_first_window_on(rush: Rush) -> None:
+    come(rush, RUSH)
+
+    assert rush.on
+    assert rush.at_once(10 * SHARE) == 10
+    assert rush.at_once(2) == 1  # never nothing
+
+
+def test_it_lasts_a_window_longer_than_the_events(rush: Rush, timer: Timer) -> None:
+    come(rush, RUSH)
+    timer.now += 1.5 * WINDOW
+    assert rush.on
+
+    timer.now += 2 * WINDOW
+    assert not rush.on
+
+
+def test_what_trickles_in_is_none_however_long(rush: Rush, timer: Timer) -> None:
+    for _ in range(20):
+        come(rush, RUSH // 2)
+        timer.now += WINDOW
+        assert not rush.on
+
+
+async def test_without_a_rush_nobody_waits_for_a_turn(rush: Rush) -> None:
+    async with asyncio.timeout(LONGEST):
+        for _ in range(1000):
+            await rush.turn()
+
+
+async def test_in_a_rush_there_is_a_turn_after_so_many_events(rush: Rush) -> None:
+    come(rush, RUSH)
+    turns = [asyncio.create_task(rush.turn()) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    for done in (1, 2, 3):
+        come(rush, EVENTS)
+        await asyncio.sleep(0)
+        assert sum(turn.done() for turn in turns) == done
+
+
+async def test_nobody_waits_for_ever(rush: Rush) -> None:
+    """The events stop and the clock stands: one turn after the other all the same."""
+    come(rush, RUSH)
+
+    async with asyncio.timeout(20 * LONGEST):
+        await asyncio.gather(*(rush.turn() for _ in range(3)))
+
+
+async def test_a_rush_that_is_over_holds_nobody_up(rush: Rush, timer: Timer) -> None:
+    come(rush, RUSH)
+    turns = [asyncio.create_task(rush.turn()) for _ in range(50)]
+    await asyncio.sleep(0)
+    timer.now += 3 * WINDOW
+
+    async with asyncio.timeout(3 * LONGEST):
+        await asyncio.gather(*turns)
+
+
+async def test_who_goes_away_takes_nobodys_turn(rush: Rush) -> None:
+    come(rush, RUSH)
+    first, second = (asyncio.create_task(rush.turn()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+
+    come(rush, EVENTS)
+
+    async with asyncio.timeout(LONGEST):
+        await second
