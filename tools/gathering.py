@@ -21,6 +21,8 @@ LOG_READS = 8
 RUN_READS = 50
 PAUSE = 0.2  # seconds between two reads
 AROUND = timedelta(minutes=5)
+_LAST_GROUP, _LAST = "::group::Post Execute", "::endgroup::"  # the end of an Airflow 3 task's log
+_TAIL = 300  # characters: the group is empty but for what a task's own hooks print
 
 
 async def settled_task(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> TaskSnapshot:
@@ -38,9 +40,14 @@ async def settled_task(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> 
 
 
 async def settled_log(airflow: AirflowGateway, task: TaskRef, try_number: int, sleep: Sleep) -> TaskLog:
-    """The log once two reads in a row agree: Airflow marks the task failed before the log is whole."""
+    """The log once it ends as a whole one does, or two reads in a row agree.
+
+    Airflow marks the task failed before the log is whole.
+    """
     log = await airflow.log(task, try_number)
     for _ in range(LOG_READS):
+        if log.text.rstrip().endswith(_LAST) and _LAST_GROUP in log.text[-_TAIL:]:
+            break
         before = log
         await sleep(PAUSE)
         log = await airflow.log(task, try_number)

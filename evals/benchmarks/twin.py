@@ -32,6 +32,7 @@ Traceback (most recent call last):
     connection = psycopg2.connect(dsn)
 psycopg2.OperationalError: connection to server at "db-{name}.internal" (10.0.0.5), port 5432 failed: """
 LOG += "Connection refused\n"
+LOG += "[2026-03-01T03:00:04Z] INFO - ::group::Post Execute\n[2026-03-01T03:00:04Z] INFO - ::endgroup::\n"
 
 
 class Failing(Herd):

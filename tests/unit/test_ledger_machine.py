@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from graph.checkpoint import CarriedSaver
 from graph.domain import Door, LedgerEntry, Step
@@ -81,7 +81,8 @@ class LedgerMachine(RuleBasedStateMachine):
         path = Path(self.folder.name) / "ledger.db"
         path.write_bytes(empty)
         self.clock = Clock()
-        self.engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+        self.open = AsyncExitStack()
+        self.engine = await self.open.enter_async_context(open_database(f"sqlite:///{path}"))
         self.store = IncidentStore(self.engine, clock=self.clock)
         await self.store.accept([make_failure()], door=Door.POLL)
         (occurrence,) = await self.store.new_occurrences()
@@ -89,7 +90,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.workers:
-            self.runner.run(self.engine.dispose())
+            self.runner.run(self.open.aclose())
             self.folder.cleanup()
         self.runner.close()
 
