@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from graph.domain import Door, FailureId, ImportFailure, IncidentKind, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused, AirmedicError, EventInvalid, NotFound
 from server.correlation import CauseLook
+from server.drift import STEP
 from server.events import TaskEvent
 from server.fold_new import Folding, Sorted
 from server.record import IncidentRecord, Occurrence
@@ -211,7 +212,7 @@ class Intake:
         now = self._clock()
         floor = await self._time(FLOOR, now)
         mark = await self._time(WATERMARK, now)
-        if mark > now + OVERLAP:  # the clock was put back, perhaps while nobody ran
+        if mark > now + timedelta(seconds=STEP):  # the clock was put back, perhaps while nobody ran
             self._rest_until, mark = now, now
             await self._store.wake_sleepers()
         since = mark - OVERLAP
@@ -275,7 +276,7 @@ class Intake:
         await take_snapshots(self._store, self._airflow, [now[ref] for ref in moved], now=self._clock())
         if await self._store.wake({(ref.dag_id, ref.run_id) for ref in moved}):
             self._ring()
-        for record in await self._store.asking():
+        for record in await self._store.asking(runs={(ref.dag_id, ref.run_id) for ref in now}):
             if (present := now.get(record.task)) is not None:
                 await self._withdraw_if_moved(record, present)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -22,11 +22,12 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    tuple_,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Diagnosis, MemberCounts, Outcome, Status, TaskRef
+from graph.domain import Diagnosis, IncidentKind, MemberCounts, Outcome, Status, TaskRef
 from graph.errors import IncidentNotFound
 from server.db.database import store_errors
 from server.db.prepared import Prepared
@@ -55,6 +56,7 @@ MOVING = tuple(status.value for status in Status if status not in ENDED)
 FAILED = (Outcome.ESCALATED, Outcome.NOT_HEALED)
 SHOWN = 200  # occurrences and writes of one incident that are read at once
 SHOWN_WAVES = 20  # writes of its waves: the newest, each with the images of all that it touched
+RUNS = 300  # pairs that are asked for in one query
 WALKED = 5000  # lines of the agent log that one page of a text search looks at
 
 
@@ -244,10 +246,21 @@ class StoreReads:
             counts[status] = counts.get(status, 0) + number
         return counts
 
-    async def asking(self) -> list[IncidentRecord]:
-        """Incidents that wait for a person: the world may move under them."""
+    async def asking(
+        self, *, kind: IncidentKind | None = None, runs: Collection[tuple[str, str]] | None = None
+    ) -> list[IncidentRecord]:
+        """Incidents that wait for a person: of one kind, or of these (dag, run) pairs only."""
         query = select(IncidentRow).where(col(IncidentRow.status) == Status.WAITING_DECISION.value)
-        return [incident_of(row) for row in await self._rows(query)]
+        if kind is not None:
+            query = query.where(col(IncidentRow.kind) == kind.value)
+        if runs is None:
+            return [incident_of(row) for row in await self._rows(query)]
+        found: list[IncidentRecord] = []
+        ordered, run = sorted(runs), tuple_(col(IncidentRow.dag_id), col(IncidentRow.run_id))
+        for start in range(0, len(ordered), RUNS):
+            page = query.where(run.in_(ordered[start : start + RUNS]))
+            found += [incident_of(row) for row in await self._rows(page)]
+        return found
 
     async def member_counts(self, incident_id: int, *, dags: bool = False) -> MemberCounts:
         """How many failures joined an incident for its cause, by what became of them."""

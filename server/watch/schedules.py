@@ -186,7 +186,7 @@ class ScheduleWatch:
 
     async def _withdraw_filled(self) -> None:
         """Questions about runs that somebody made meanwhile."""
-        asked = [one for one in await self._store.asking() if one.kind is IncidentKind.MISSED_SCHEDULE]
+        asked = await self._store.asking(kind=IncidentKind.MISSED_SCHEDULE)
         for record in sorted(asked, key=lambda one: one.updated_at)[:WITHDRAWN]:
             try:
                 now = await as_now(self._airflow, record.task)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from graph.domain import Answer, AnswerKind, Door, Outcome, Status
+from graph.domain import Answer, AnswerKind, Door, IncidentKind, Outcome, Status
 from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
 from server.record import Lease
 from server.service import is_gone
@@ -210,3 +210,15 @@ async def test_the_leases_of_a_dead_worker_are_given_up_at_once(store: IncidentS
 )
 def test_whose_owner_is_gone(other: str, gone: bool) -> None:
     assert is_gone(other, "me:space:1") is gone
+
+
+async def test_who_waits_for_a_person_is_found_by_kind_and_by_run(store: IncidentStore, clock: Clock) -> None:
+    number = await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=1)
+    await ask(store, lease, clock)
+    (record,) = await store.asking()
+    run, others = (record.task.dag_id, record.task.run_id), {(f"dag_{n}", "r") for n in range(700)}
+
+    assert [one.id for one in await store.asking(kind=IncidentKind.FAILURE, runs={run, *others})] == [number]
+    assert await store.asking(kind=IncidentKind.STUCK) == []
+    assert await store.asking(runs=others) == []

@@ -128,6 +128,8 @@ async def _zombie(campaign: Campaign, child: Child | None, done: Done) -> Child 
 
 async def _zombie_on_file(campaign: Campaign, done: Done) -> None:
     """On a file nobody notices; the lease runs out, by the injected clock."""
+    for standing in list(campaign.fleet.children.values()):
+        await _bury(campaign, standing)
     child = await _to_be_stopped(campaign, sorted(DRIVING - LOCKED))
     if not await _stopped(campaign, child):
         return
