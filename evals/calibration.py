@@ -46,14 +46,16 @@ class Sample:
     case: list[int] = field(default_factory=list)
 
 
-def sample(cases: Sequence[EvalCase], rounds: int) -> Sample:
-    """Answer every case `rounds` times, each time with other entries withheld."""
+def sample(cases: Sequence[EvalCase], rounds: int, without: str = "\0") -> Sample:
+    """Answer every case `rounds` times, each time with other entries withheld; those `without` always."""
     base = KnowledgeBase.load()
     found = Sample()
     for seed in range(rounds):
         rng = random.Random(seed)
         share = WITHHELD[seed % len(WITHHELD)]
-        withheld = {entry.name for entry in base.entries if rng.random() < share}
+        withheld = {
+            entry.name for entry in base.entries if entry.name.startswith(without) or rng.random() < share
+        }
         for index, labelled in enumerate(cases):
             asked = labelled.to_case()
             _answer(base, _among_noise(asked, rng) if seed % 2 else asked, labelled, index, withheld, found)
@@ -102,9 +104,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+", type=Path)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--without", default="\0", metavar="PREFIX", help="entries written from these cases")
     chosen = parser.parse_args()
     cases = [case for path in chosen.cases for case in read_cases(path) if case.labelled]
-    numbers, error = fit(sample(cases, chosen.rounds))
+    numbers, error = fit(sample(cases, chosen.rounds, chosen.without))
     names = ("bias", "score", "margin", "agreed", "disputed", "worded")
     print("\n".join(f"{name}: {number:.2f}" for name, number in zip(names, numbers, strict=True)))  # noqa: T201
     print(f"# {len(cases)} cases, calibration error of {FOLDS} folds {error:.4f}")  # noqa: T201

@@ -60,6 +60,7 @@ class Piece:
     errorish: bool = True  #: speaks of something wrong, by its level or its words
     recovered: bool = False  #: the log shows that it was got over
     aside: bool = False  #: about telling, measuring or cleaning up, beside the work
+    after: int = 0  #: lines of ordinary work that follow before the end
 
 
 @dataclass(slots=True)
@@ -247,7 +248,17 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         over = line.number in course.got_over or (Mark.RECOVERS in mark and Mark.GIVES_UP not in mark)
         aside = Mark.ASIDE in mark
         pieces.append(
-            Piece(kind, line.number, text, weight, near=near, errorish=errorish, recovered=over, aside=aside)
+            Piece(
+                kind,
+                line.number,
+                text,
+                weight,
+                near=near,
+                errorish=errorish,
+                recovered=over,
+                aside=aside,
+                after=course.after[position],
+            )
         )
     return pieces
 

@@ -49,6 +49,21 @@ _INSTEAD = (
     r"|(filled|padded|replaced) (with|by)|row (dropped|skipped)|(row|line|record)s? (is |was "
     r"|are )?(left out|dropped)"
 )
+#: a clause that tells what was done about it, after a comma, a dash or a bracket
+_DONE_ABOUT_IT = (
+    r"(, |; | --? |[\x{2013}\x{2014}] |\(|\. )(so |and |but |then |now |its? |the |their |we )?([\w-]+ )?"
+    r"(was |were |is |are |has been )?"
+    r"((got|took|take|made|opened|issued|fetched|obtained|requested|chose|picked) "
+    r"(a |an |the )?(new|fresh|other|another|next)\b"
+    r"|going (on )?without|done without|waited \d|slept \d|paused \d|read from|served from|taken from"
+    r"|answered by"
+    r"|re-?(assigned|distributed|scheduled|routed|placed|balanced|spawned|issued|newed|freshed)"
+    r"|taken over|moved (on )?to"
+    r"|(raised|increased|enlarged|doubled|extended|lowered|reduced|halved) to|freed \d|cleaned|purged"
+    r"|then (a )?(200|ok|fine|passed|worked|succeeded)|used( instead)?$"
+    r"|second (try|attempt) (ok|fine|passed|worked)"
+    r"|dropped it|left (it )?as (it )?is|tolerated|accepted anyway|kept going|went on)\b"
+)
 
 _TRAITS = {
     Mark.ERRORISH: (
@@ -72,7 +87,11 @@ _TRAITS = {
         r"|no existe|no se (puede|pudo|encontr[oó]\w*)|fall[oó]|denegado|inv[aá]lid[oa]|desconocid[oa]|falta"
         r"|erro|falhou|negad[oa]|n[aã]o (foi|existe|encontrad[oa]|pode)|errore|impossibile|negato"
         r"|inesistente|non valido"
-        r"|[45]\d\d)\b"
+        r")\b"
+        r"|\b[45]\d\d(\s*$|[^\w\s]|\s+(?-i:[A-Z][a-z]|[\x{2013}\x{2014}(\[{\"'-])"
+        r"|\s+(client|server|error|for|from|on|in|at|after|again|response|too|bad|not|un\w+|forbidden|conflict|gone"
+        r"|service|gateway|internal|status|returned|received|throttl\w+|slow|retry\w*)\b)"
+        r"|(->|=>|\bhttp\S*|\bstatus\S*|\bcode\S*|\banswer\w*|\bgot|\breturn\w*)\s*[45]\d\d\b"
         r"|(?-i:Error\b|Exception\b|_(" + _CODE_ENDS + r")\b)"
     ),
     Mark.RETRYING: (
@@ -137,6 +156,8 @@ _TRAITS = {
     Mark.RECOVERS: r"(?i)\((\w+ ){0,3}(disabled|off|skipped|ignored|optional|not needed|unused)\)"
     r"|\b(switched|turned) off\b|\bfor this run\b"
     r"|\b(previous|last|earlier|prior|yesterday'?s?|last night'?s?) (run|night|execution|load|time)\b"
+    r"|\b(previous|earlier|prior) (attempt|try) (was|were|had|failed|ended|died|got)\b|\byesterday'?s\b"
+    r"|" + _DONE_ABOUT_IT + r""
     r"|[,;] (but )?[^,;\n]{0,40}\b(taken|kept|served|answers|used instead|fine|going without"
     r"|not needed|inferred"
     r"|resumed|repeated|then served|keep=\w+)\b"
@@ -149,7 +170,8 @@ _TRAITS = {
         r"|(attempt|try|retry) #?(1(/| of )1|2(/| of )2|3(/| of )3|4(/| of )4|5(/| of )5|6(/| of )6"
         r"|8(/| of )8|10(/| of )10)"
         r"|last (attempt|try|retry)|final (attempt|try|retry)"
-        r"|(after|exhausted) (all |\d+ )?(retries|attempts)|fatal:|not (retrying|continuing|ignoring))"
+        r"|(after|exhausted) (all |\d+ )?(retries|attempts)|fatal:|total=0,"
+        r"|not (retrying|continuing|ignoring))"
     ),
     Mark.CLOSING: (
         r"(?i)^\W*(\w+\W+){0,3}?(roll(ing|ed) back|rollback|clos(ing|ed)|clean(ing)?[ -]?up|cleaned"

@@ -134,3 +134,67 @@ def test_what_entry_and_words_both_say_is_surer(base: KnowledgeBase) -> None:
 
     assert both.root_cause is words.root_cause is RootCause.STORAGE_EXHAUSTED
     assert both.confidence >= words.confidence
+
+
+WENT_ON = ("INFO - part 1: 400 rows", "INFO - part 2: 410 rows")
+
+
+@pytest.mark.parametrize(
+    "aside",
+    [
+        "cache host refused the connection (cache disabled)",
+        "lock on staging held, waited 1.6s",
+        "token expired at 02:00, got a new one",
+        "permission denied on /srv/extra.toml - going without",
+        "replica db-2 unavailable, read from db-1",
+        "worker 3 lost, its shards were reassigned",
+        "earlier attempt was OOMKilled, memory raised to 8 GB",
+        "timeout raised to 600 s after yesterday's timeout",
+        "host db-old unknown in DNS, db-new resolves",
+    ],
+)
+@pytest.mark.parametrize("level", ["INFO", "WARNING"])
+def test_what_was_dealt_with_never_wins(base: KnowledgeBase, aside: str, level: str) -> None:
+    log = failed("ValueError: invalid literal for int() with base 10: '12,5'", f"{level} - {aside}", *WENT_ON)
+    assert base.diagnose(Case(log=TaskLog(text=log))).root_cause is RootCause.TYPE_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        pytest.param(
+            ("loader up", "another instance holds the lock"),
+            RootCause.LOCK_CONTENTION,
+            id="a child's last words need no word for error",
+        ),
+        pytest.param(
+            ("step 1 ok", "STEP010 - ABEND=U4711"),
+            RootCause.UNKNOWN,
+            id="an abend nobody reads is a complaint",
+        ),
+        pytest.param(
+            ("unit 1 ok", "unit 2 ok", "unit 3 rc=4"),
+            RootCause.EXTERNAL_JOB_FAILED,
+            id="a bare code is none",
+        ),
+        pytest.param(
+            (
+                "rsync: [receiver] write failed on /data/x: No space left on device (28)",
+                "rsync: [sender] write error: Broken pipe (32)",
+            ),
+            RootCause.STORAGE_EXHAUSTED,
+            id="a reason that names itself is no effect",
+        ),
+    ],
+)
+def test_how_a_child_ended(base: KnowledgeBase, said: tuple[str, ...], cause: RootCause) -> None:
+    assert base.diagnose(Case(log=TaskLog(text=child(*said)))).root_cause is cause
+
+
+def test_a_pods_printed_state_is_not_read_as_words(base: KnowledgeBase) -> None:
+    state = (
+        "{'status': {'container_statuses': [{'state': {'terminated': {'container_id': 'containerd://9'}}}]}}"
+    )
+    error = f"AirflowException: Pod a-b returned a failure.\nremote_pod: {state}"
+    log = failed(error, "INFO - [base] step 3 of 4", file=f"{LIBRARY}/airflow/pod.py")
+    assert base.diagnose(Case(log=TaskLog(text=log))).root_cause is not RootCause.WORKER_LOST

@@ -53,6 +53,7 @@ _WRAPS = frozenset(
 )
 _BEHIND = (RootCause.TLS_ERROR, RootCause.AUTHENTICATION_FAILED)
 LAST_WORDS = 4  #: lines of a child in which a complaint is looked for
+A_STATE = 3  #: words that a mere state may have
 PASSED_OVER = 0.3  #: lines below this weight were got over
 UNREAD = 0.7  #: what a bare exit status counts when the child complained in words unknown here
 _COMPLAINT = re.compile(
@@ -63,7 +64,8 @@ _COMPLAINT = re.compile(
     r"|too (?:many|long|large|big|small|few)|nicht|kein\w*|zu viele|ung\w+ltig\w*|fehlt|impossible"
     r"|introuvable|invalide|manquant\w*|inv[aá]lid[oa]|falta|desconocid[oa]|não)\b|n't\b"
     r"|失敗|エラー|ません|错误|失败|无法"
-    r"|(?i:\b(?:requires?|halted|abend\w*|file status \d\d|unexpectedly)\b)|\b[A-Z]{3,6}\d{3,5}[AEW]\b"
+    r"|(?i:\b(?:requires?|halted|exceed\w*|duplicat\w*|abend\w*|file status \d\d|unexpectedly)\b)"
+    r"|\b[A-Z]{3,6}\d{3,5}[AEW]\b"
 )
 _CALLED = re.compile(
     r"(?:[Ee]rror|ERROR|[Ee]xception|FATAL|[Ff]atal|panic|FEHLER|ERREUR)\b[^:\n]{0,40}: *(\S[^\n]*)"
@@ -73,7 +75,8 @@ _HOW_IT_ENDED = re.compile(
     r"(?:fail\w*(?! to\b)|exit\w*|abort\w*|stopp\w*|ended|status|finished|completed|code|see)\b"
 )
 _ELSEWHERE = re.compile(
-    r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|\b(?:job|run|build|batch|process|execution)\b"
+    r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|errorMessage"
+    r"|\b(?:job|run|build|batch|process|execution)\b"
 )
 REASON_LINES = 15
 REASON = 0.8  #: least strength of an entry that counts as the reason of an effect
@@ -91,6 +94,7 @@ _EFFECT = re.compile(
     r"|unexpected token|expecting value"
     r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by zero|divided by 0"
     r"|invalid literal for|KeyError|IndexError|StopIteration|no element|nothing to (?:do|process|load)"
+    r"|from versions: none|no matching distribution"
 )
 _NO_REASON = frozenset(
     {RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED, RootCause.QUERY_ERROR}
@@ -244,9 +248,18 @@ def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     known = {hit.piece.line for c in candidates for hit in c.hits if hit.entry.strength > 0.45}
     known |= {piece.line for piece in evidence.pieces if piece.recovered or piece.weight < PASSED_OVER}
     said = said_before(evidence, LAST_WORDS)
+    thrown = top.best.piece.raised if top.best is not None else None
+    if thrown is not None and _tells_why(thrown.message):
+        return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
     if any(line.number not in known and _complains(words_of(line.text, counters=True)) for line in said):
         return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
     return candidates
+
+
+def _tells_why(message: str) -> bool:
+    """After its state, a message goes on with a reason that nobody here can read."""
+    reason = message.partition("\n")[0].partition(": ")[2]
+    return len(reason.split()) > A_STATE and _COMPLAINT.search(reason) is not None
 
 
 def _complains(text: str) -> bool:

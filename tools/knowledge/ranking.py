@@ -33,6 +33,7 @@ SURE = 0.95  #: least strength of an entry that knows an identifier
 JUST = 4  #: lines between what was told and the summary of it
 LOUD = 0.85  #: least weight of a line at level ERROR
 GENERIC = 0.72  #: entries up to this strength name the exception, not the cause
+WENT_ON = 2  #: lines of ordinary work after a complaint that show it did not lead to the end
 STANDS = 0.4  #: least weight of a line that explains
 MOST_OF_A_LINE = 0.95
 SPECIFIC = 0.8  #: a final exception this specific leaves little room for earlier lines
@@ -201,6 +202,7 @@ def _loud(hit: Hit) -> bool:
 def _explains(hit: Hit) -> bool:
     """A line shortly before, which neither recovered nor was passed over, tells what was outside the code."""
     stands = hit.piece.near and not hit.piece.final and hit.piece.weight >= STANDS
+    stands = stands and hit.piece.after < WENT_ON
     return stands and hit.entry.strength > 0.6 and hit.entry.cause not in WITHIN
 
 

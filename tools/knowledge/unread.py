@@ -9,19 +9,20 @@ from graph.domain import RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.evidence_traces import Raised
-from tools.knowledge.ranking import Candidate, Hit
+from tools.knowledge.ranking import WENT_ON, Candidate, Hit
 
 Candidates = list[Candidate]
 READ = 0.45  #: entries from this strength on read a line
 ERROR_LINE = 0.7  #: least weight of a line that calls itself an error near the end
 IN_ERROR = 0.85  #: what such a line keeps when the failure itself stays unread
 IN_PASSING = 0.6  #: and what any other line keeps
+LEFT_BEHIND = 0.45  #: and what a line keeps after which the work went on
 LAST = 3  #: lines before the end in which code says why it gives up
 SAYS = 0.66  #: least strength of what it says
 MOST = 0.92  #: of that strength, when nothing else explains the end
 TOLD = 0.88  #: of the strength of what a child said before it ended
 IDENTIFIES = 0.86  #: least strength of what counts in any line of a child near its end
-MENTIONED = 0.2  #: least weight of such a line
+MENTIONED = 0.35  #: least weight of such a line
 A_SENTENCE = 3  #: words of a message that may tell something
 GIVES = 0.5  #: entries up to this strength say that something failed
 OUTER = 0.75  #: what an exception keeps that only wraps an unread one
@@ -118,6 +119,8 @@ def doubted(case: Case, evidence: Evidence, candidates: Candidates) -> Candidate
         inner = evidence.chain.raised[-1]
         wraps = inner in unread and best.piece.raised is not inner and best.entry.strength <= WORDS
         return less_sure(candidates, OUTER) if wraps else candidates
+    if best.piece.after >= WENT_ON and best.piece.kind == "line":
+        return less_sure(candidates, LEFT_BEHIND)
     return less_sure(candidates, IN_ERROR if _stands(best.piece) else IN_PASSING)
 
 
