@@ -59,6 +59,7 @@ def settings_of(plan: Plan) -> Settings:
         "environment": "test",
         "watch_window": "PT1S",
         "poll_interval": "PT1S",
+        "correlate": False,  # each test breaks a run of its own, and they all lose the same source
         "port": plan.port,
         **plan.settings,
     }
