@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from sqlalchemy import CursorResult, Update, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlmodel import SQLModel, col
+from sqlmodel import col
 
 from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot, digest
 from graph.errors import DecisionConflict
@@ -113,12 +113,6 @@ class IncidentStore(StoreFolding):
 
     async def _write_arrivals(self, writing: Writing, arrivals: Sequence[Arrival]) -> list[int]:
         return await write_arrivals(writing, arrivals, now=self._clock())
-
-    async def _insert_once(
-        self, connection: AsyncConnection, table: type[SQLModel], values: dict[str, Any]
-    ) -> int:
-        result = await connection.execute(insert_once(self._engine, table, values))
-        return max(result.rowcount, 0)
 
     async def new_occurrences(self, *, limit: int = 50) -> list[Occurrence]:
         """Occurrences that no incident holds yet and whose check is due, oldest first."""

@@ -65,6 +65,11 @@ def request_of(dag_id: str) -> bytes:
             "sent_at": "2026-03-01T03:00:00Z",
         }
     ).encode()
+    return signed(body)
+
+
+def signed(body: bytes) -> bytes:
+    """A signed delivery of this body, as it goes over the wire."""
     webhook_id, timestamp = uuid4().hex, str(int(time.time()))
     head = (
         "POST /webhook HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"

@@ -20,20 +20,19 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import uuid4
 
 import httpx
 import psutil
 import typer
 
 from evals.benchmarks import alertmanager
+from evals.benchmarks.ingest import answer_of, signed
+from evals.benchmarks.ingest_server import SECRET
 from evals.benchmarks.report import Report, Row, finish
 from evals.benchmarks.storm_airflow import HOST, error_of, order_of, ref_of
 from evals.faults.sandbox import free_port
-from server.events import signature
 from server.loop import run as run_loop
 
-SECRET = "whsec_c3Rvcm0tb2YtdGhlLWJlbmNobWFyaw=="
 TOKEN = "storm-of-the-benchmark"
 AIRMEDIC = Path(sys.executable).with_name("airmedic")
 KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH")
@@ -68,22 +67,7 @@ def event_of(number: int, error: str) -> bytes:
     ref = ref_of(number)
     event = {"event": "task_instance_failed", "airflow": "default", **ref.model_dump(), "try_number": 1}
     body = json.dumps({**event, "error": error}).encode()
-    webhook_id, timestamp = uuid4().hex, str(int(time.time()))
-    head = (
-        "POST /webhook HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        f"webhook-id: {webhook_id}\r\nwebhook-timestamp: {timestamp}\r\n"
-        f"webhook-signature: {signature(SECRET, webhook_id, timestamp, body)}\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def answer_of(reader: asyncio.StreamReader) -> int:
-    """The status; the body is read and dropped."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    await reader.readexactly(length)
-    return int(head[9:12])
+    return signed(body)
 
 
 async def send(port: int, count: int, seconds: float, began: float, seen: Seen, *, error: str) -> None:

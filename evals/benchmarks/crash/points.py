@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -195,9 +194,3 @@ def _install_history(plan: Plan) -> None:
         (AirflowHttp, "_blocking", blocked),
     ):
         setattr(owner, name, function)
-
-
-def quietly(function: Callable[[], object]) -> None:
-    """For what may have ended already."""
-    with suppress(ProcessLookupError):
-        function()
