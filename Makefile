@@ -8,7 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(AIRMEDIC_HOME)/tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 RUN := $(UV) run --frozen --no-sync
 
-.PHONY: browser e2e-browser screenshots bench-consoles help setup airflow demo test check format e2e bench fuzz bench-idle bench-alertmanager bench-listing clean
+.PHONY: browser e2e-browser screenshots bench-consoles help setup airflow demo test check format e2e bench fuzz bench-idle bench-alertmanager bench-langgraph-dev bench-listing clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -65,6 +65,10 @@ bench-alertmanager: ## install Debian's Alertmanager, which `airmedic bench stor
 	@command -v prometheus-alertmanager >/dev/null || { \
 		as=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		$$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends prometheus-alertmanager; }
+
+bench-langgraph-dev: setup ## install `langgraph dev` apart (Elastic licence), which `airmedic bench heal` measures beside us
+	@test -x .airmedic/langgraph-dev/bin/langgraph || { $(UV) venv -q --python 3.11 .airmedic/langgraph-dev && \
+		$(UV) pip install -q --python .airmedic/langgraph-dev/bin/python 'langgraph-cli[inmem]'; }
 
 bench-listing: setup ## lists and searches over a million incidents
 	@$(RUN) python -m evals.benchmarks.listing $(ARGS)

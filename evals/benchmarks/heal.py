@@ -19,6 +19,7 @@ from typing import Annotated
 
 import typer
 
+from evals.benchmarks import langgraph_dev
 from evals.benchmarks.bare_graph import measure_bare
 from evals.benchmarks.herd import heal_all, open_herd
 from evals.benchmarks.report import Report, Row, finish
@@ -77,7 +78,8 @@ async def measure(folder: Path, count: int, postgres: str | None) -> Report:
         stored = None
         if not postgres:
             stored = (size_of(folder / "ours.db") - empty) / (ROUNDS * count)
-    return _report(kind, rates, stored)
+    others = await langgraph_dev.rows(count, rates["ours"].rate)
+    return _report(kind, rates, stored, *others)
 
 
 def size_of(file: Path) -> int:
@@ -87,7 +89,9 @@ def size_of(file: Path) -> int:
     return file.stat().st_size
 
 
-def _report(kind: str, rates: dict[str, Rate], stored: float | None) -> Report:
+def _report(
+    kind: str, rates: dict[str, Rate], stored: float | None, others: tuple[Row, ...], notes: tuple[str, ...]
+) -> Report:
     ours, stock, waits, none = rates.values()
     goal = 3.0 if kind == "SQLite" else 2.5
     rows = [
@@ -118,7 +122,7 @@ def _report(kind: str, rates: dict[str, Rate], stored: float | None) -> Report:
             )
         )
     name = "heal" if kind == "SQLite" else "heal_postgres"
-    return Report(name=name, title=f"full incidents on {kind}", rows=tuple(rows))
+    return Report(name=name, title=f"full incidents on {kind}", rows=(*rows, *others), notes=notes)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
