@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,6 +63,7 @@ STORED_TYPES = (
     domain.Verification,
 )
 
+LATELY = 128  # threads whose last checkpoint is remembered: most go on where they were within seconds
 SETUP_PAUSE = 0.1  # seconds
 SETUP_LOCK = 0x41697265  # any number, the same in every process
 BUSY_TIMEOUT = 30_000  # milliseconds; store and checkpoints share one SQLite file
@@ -91,11 +93,17 @@ class CarriedSaver(BaseCheckpointSaver[int]):
     def __init__(self) -> None:
         super().__init__(serde=checkpoint_serializer())
         self._kept: dict[str, Kept] = {}
+        self._packed: dict[str, tuple[Kept, bytes]] = {}  # what each thread of ours was packed into last
+        self._lately: OrderedDict[str, tuple[Kept, bytes]] = OrderedDict()  # the same, of threads let go of
 
     def take_up(self, thread: str, stored: bytes | None) -> None:
         """Go on from what was stored; None begins afresh."""
         self._kept.pop(thread, None)
-        if stored is not None:
+        self._packed.pop(thread, None)
+        known = self._lately.pop(thread, None)
+        if known is not None and known[1] == stored:
+            self._kept[thread] = known[0]  # stored here and by nobody else since: no need to read it again
+        elif stored is not None:
             checkpoint, metadata, writes = self.serde.loads_typed(("msgpack", zlib.decompress(stored)))
             config = _config(thread, checkpoint["id"])
             self._kept[thread] = Kept(config, checkpoint, metadata, [_write(one) for one in writes])
@@ -106,11 +114,18 @@ class CarriedSaver(BaseCheckpointSaver[int]):
             return None
         kind, body = self.serde.dumps_typed([kept.checkpoint, kept.metadata, [list(w) for w in kept.writes]])
         assert kind == "msgpack", kind
-        return zlib.compress(body, 1)
+        packed = zlib.compress(body, 1)
+        # Writes may be added to what is kept: remembered is what was packed.
+        self._packed[thread] = (kept._replace(writes=list(kept.writes)), packed)
+        return packed
 
     def drop(self, thread: str) -> None:
         """Nobody drives it any more."""
         self._kept.pop(thread, None)
+        if (packed := self._packed.pop(thread, None)) is not None:
+            self._lately[thread] = packed
+            if len(self._lately) > LATELY:
+                self._lately.popitem(last=False)
 
     def values(self, thread: str) -> Mapping[str, Any]:
         """The state as of the newest checkpoint; empty when there is none."""

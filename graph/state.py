@@ -52,6 +52,7 @@ class HealState(TypedDict, total=False):
     taken_back: bool  #: settings were put back: the newest failure tells of a world that is gone
     stale: str  #: why the plan was withdrawn; empty when it was not
     watch_until: datetime | None  #: healed so far; recurrence is watched until then
+    looked_at: datetime | None  #: when it was found healed and the watch began
 
     group: Group  #: the others that failed of the same cause
     gathered: bool  #: there was time for others of the same cause to come in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 
 from langgraph.runtime import Runtime
@@ -31,9 +32,7 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
         return await diagnose_schedule(state, deps)
     if state["incident"].kind is IncidentKind.REQUEST:
         return await diagnose_request(state, deps)
-    log = await _log(state, deps)
-    ready_at = deps.clock()
-    context = await _context(state, log, deps)
+    log, ready_at, context = await _evidence(state, deps)
     case = Case(log=log, task=failure, context=context)
     if not state.get("attempt") and not context.notes and (joined := await deps.members.join(case)):
         told = (
@@ -67,11 +66,20 @@ async def _log(state: HealState, deps: Deps) -> TaskLog:
             return TaskLog(text=found.stacktrace if found is not None else "")
 
 
-async def _context(state: HealState, log: TaskLog, deps: Deps) -> Context:
+async def _evidence(state: HealState, deps: Deps) -> tuple[TaskLog, datetime, Context]:
+    """The log, when it was whole, and the context: neither waits for the other."""
     notes = tuple(state.get("notes", []))
     if state["incident"].kind is IncidentKind.IMPORT_ERROR:
-        return Context(import_failure=log.text, notes=notes)
-    return await gather_context(deps.airflow, state["failure"], notes)
+        log = await _log(state, deps)
+        return log, deps.clock(), Context(import_failure=log.text, notes=notes)
+
+    async def whole() -> tuple[TaskLog, datetime]:
+        return await _log(state, deps), deps.clock()
+
+    (log, ready_at), context = await asyncio.gather(
+        whole(), gather_context(deps.airflow, state["failure"], notes)
+    )
+    return log, ready_at, context
 
 
 def _with_numbers(diagnosis: Diagnosis, task: TaskSnapshot, context: Context, *, now: datetime) -> Diagnosis:

@@ -20,6 +20,7 @@ from tools.verification import judge, look
 
 STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else keep things from getting worse
 LOOK_AGAIN = timedelta(seconds=60)  # events and the poll wake it sooner
+MOMENT = timedelta(seconds=1)
 LOST_AFTER = timedelta(seconds=30)  # an ended run does not start again by itself
 LOST = "Airflow ended the run while the task was cleared, and did not start it: clear it once more in Airflow"
 
@@ -38,6 +39,9 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         return await verify_schedule(state, deps)
     if state.get("release"):
         return await follow(state, deps)
+    if (until := state.get("watch_until")) is not None and _just_looked(state, deps):
+        wait_for(Status.WAITING_OUTCOME, until=until)
+        return {"looked_at": None}
     marked = _marked(plan)
     world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
     kinds = [deps.catalogue.get(action.name) for action in plan.actions]
@@ -76,13 +80,19 @@ async def _watch(found: Verification, state: HealState, deps: Deps, now: datetim
         return _handed_over(found, found.checks[-1].detail)
     watch_until = state.get("watch_until")
     if watch_until is None:
-        return {"verification": found, "watch_until": await _watch_end(state, deps, now)}
+        return {"verification": found, "looked_at": now, "watch_until": await _watch_end(state, deps, now)}
     if watch_until > (latest := now + deps.limits.watch_window):
         return {"verification": found, "watch_until": latest}  # the clock was put back since
     if now < watch_until:
         wait_for(Status.WAITING_OUTCOME, until=watch_until)
         return _if_new(found, state)
     return await _conclude(found, state, deps)
+
+
+def _just_looked(state: HealState, deps: Deps) -> bool:
+    """Whether the watch begins here: the world was read a moment ago, and found well."""
+    looked_at = state.get("looked_at")
+    return looked_at is not None and looked_at <= deps.clock() < looked_at + MOMENT
 
 
 async def _run_ended(state: HealState, deps: Deps) -> bool:

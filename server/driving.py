@@ -11,15 +11,19 @@ from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import (
+    ColumnElement,
     Delete,
+    Executable,
     Insert,
-    Result,
+    Integer,
+    Select,
     Update,
     and_,
     bindparam,
     case,
     delete,
     insert,
+    literal,
     or_,
     select,
     update,
@@ -33,9 +37,8 @@ from graph.errors import LeaseLost
 from server.audit.trail import AuditTrail, audited
 from server.db.database import store_errors
 from server.db.group_writer import GroupWriter, Writing
-from server.db.prepared import Prepared, insert_once_in
+from server.db.prepared import Prepared, insert_once_in, listed, places
 from server.db.rows import incident_of
-from server.db.sqlite_connection import in_place
 from server.db.tables import EventRow, IncidentRow, LogRow, OccurrenceRow
 from server.db.tables_work import CauseRow, CheckpointRow
 from server.people.notifier import Notice, NoticePost
@@ -112,6 +115,46 @@ def _given_back(_dialect: str, _names: tuple[str, ...]) -> Update:
     return update(table).where(table.c.incident_id == bindparam("b_id"), left).values(fresh)
 
 
+def _due(names: tuple[str, ...]) -> Select[int]:
+    """Incidents whose time has come and that nobody drives, the longest due first."""
+    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    now = bindparam("b_now", type_=table.c.wake_at.type)
+    moving = table.c.status.in_([literal(status) for status in MOVING])
+    due = and_(moving, table.c.wake_at <= now, _free(names))
+    number = bindparam("b_limit", type_=Integer())
+    chosen: Select[int] = select(table.c.id).where(due).order_by(table.c.wake_at).limit(number)
+    return chosen
+
+
+def _free(names: tuple[str, ...]) -> ColumnElement[bool]:
+    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    now = bindparam("b_now", type_=table.c.wake_at.type)
+    free = or_(table.c.lease_until.is_(None), table.c.lease_until < now)
+    if "b_owner" not in names:
+        return free
+    hands = places("b_hand", names)
+    return or_(free, and_(table.c.lease_owner == bindparam("b_owner"), table.c.id.not_in(hands)))
+
+
+def _take(_dialect: str, names: tuple[str, ...]) -> Executable:
+    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    # Rows that another process claims at this moment are passed over, not waited for.
+    chosen = _due(names).with_for_update(skip_locked=True).scalar_subquery()
+    leased = {name: bindparam(name, type_=table.c[name].type) for name in ("lease_owner", "lease_until")}
+    taking = update(table).where(table.c.id.in_(chosen), _free(names))
+    return taking.values(epoch=table.c.epoch + 1, **leased).returning(table.c.id, table.c.epoch)
+
+
+def _taken(_dialect: str, names: tuple[str, ...]) -> Executable:
+    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    return (
+        select(table, col(CheckpointRow.body))
+        .outerjoin(CheckpointRow, col(CheckpointRow.incident_id) == table.c.id)
+        .where(table.c.id.in_(places("b_id", names)))
+    )
+
+
+DUE, TAKE, TAKEN = Prepared(lambda _dialect, names: _due(names)), Prepared(_take), Prepared(_taken)
 CHANGE = Prepared(_changing)
 LINES = Prepared(lambda _dialect, _names: insert(EventRow))
 KEEP_LOG = Prepared(lambda dialect, _names: insert_once_in(dialect, LogRow))
@@ -147,52 +190,26 @@ class StoreDriving(StoreReads):
         With `in_hand`, the incidents that the owner drives now, what else is leased to it is free too: it was
         claimed or driven while the database went away.
         """
-        now = self._clock()
-        free = or_(col(IncidentRow.lease_until).is_(None), col(IncidentRow.lease_until) < now)
+        now, hands = self._clock(), {}
         if in_hand is not None:
-            dropped = and_(col(IncidentRow.lease_owner) == owner, col(IncidentRow.id).not_in(in_hand))
-            free = or_(free, dropped)
-        due = and_(
-            col(IncidentRow.status).in_(MOVING),
-            col(IncidentRow.wake_at) <= now,
-            free,
-        )
-        oldest = select(col(IncidentRow.id)).where(due).order_by(col(IncidentRow.wake_at)).limit(limit)
+            hands = {"b_owner": owner, **listed("b_hand", in_hand or (0,))}
+        given = {"b_now": now, "b_limit": limit, **hands}
         with store_errors("claiming incidents"):
-            with in_place():
-                async with self._engine.connect() as connection:
-                    if (await connection.execute(oldest.limit(1))).first() is None:
-                        return []
+            if not await DUE.look(self._engine, given | {"b_limit": 1}):
+                return []
+            claiming = given | {"lease_owner": owner, "lease_until": now + self._lease}
 
             async def claim(writing: Writing) -> list[tuple[int, int]]:
-                # Rows that another process claims at this moment are passed over, not waited for.
-                chosen = oldest.with_for_update(skip_locked=True).scalar_subquery()
-                taking = (
-                    update(IncidentRow)
-                    .where(col(IncidentRow.id).in_(chosen), free)
-                    .values(
-                        epoch=col(IncidentRow.epoch) + 1, lease_owner=owner, lease_until=now + self._lease
-                    )
-                    .returning(col(IncidentRow.id), col(IncidentRow.epoch))
-                    .execution_options(synchronize_session=False)
-                )
-                found: Result[int, int] = await writing.connection.execute(taking)
-                return [(row[0], row[1]) for row in found]
+                return await TAKE.fetch(writing.connection, claiming)
 
             taken = await self.writer.run(claim)
         return [Lease(incident_id=one, epoch=epoch, owner=owner, since=now) for one, epoch in taken]
 
     async def taken(self, leases: Sequence[Lease]) -> dict[int, Taken]:
         """The leased incidents, by id, and where their graphs go on."""
-        table = IncidentRow.__table__  # type: ignore[attr-defined]
-        query = (
-            select(table, col(CheckpointRow.body))
-            .outerjoin(CheckpointRow, col(CheckpointRow.incident_id) == table.c.id)
-            .where(table.c.id.in_([lease.incident_id for lease in leases]))
-        )
-        with store_errors("reading incidents"), in_place():
-            async with self._engine.connect() as connection:
-                rows: Sequence[Any] = (await connection.execute(query)).all()
+        given = listed("b_id", [lease.incident_id for lease in leases])
+        with store_errors("reading incidents"):
+            rows = await TAKEN.look(self._engine, given)
         return {row.id: Taken(incident_of(row), row.body) for row in rows}
 
     async def free_leases(self, *, dead: Callable[[str], bool]) -> int:

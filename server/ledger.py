@@ -13,9 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Result, Update, bindparam, insert, literal, select, update
+from sqlalchemy import Executable, Update, and_, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlmodel import col
 
 from graph.domain import Action, LedgerEntry, Step, TaskRef
 from graph.errors import LeaseLost
@@ -24,7 +23,6 @@ from server.db.database import store_errors
 from server.db.group_writer import Writing
 from server.db.prepared import Prepared
 from server.db.rows import ledger_of
-from server.db.sqlite_connection import in_place
 from server.db.tables import ActionRow, IncidentRow
 from server.draft import Draft
 from server.record import Lease
@@ -70,24 +68,35 @@ ENTRIES = Prepared(lambda _dialect, _names: insert(ActionRow))
 MOVE = Prepared(_moving)
 
 
+def _on_record(_dialect: str, names: tuple[str, ...]) -> Executable:
+    """The entries of an incident beside its row under our epoch: no row at all when it is another's."""
+    action, incident = ActionRow.__table__, IncidentRow.__table__  # type: ignore[attr-defined]
+    of_it = action.c.incident_id == incident.c.id
+    if "b_attempt" in names:
+        of_it = and_(of_it, action.c.attempt == bindparam("b_attempt"))
+    return (
+        select(action)
+        .select_from(incident.outerjoin(action, of_it))
+        .where(incident.c.id == bindparam("b_id"), incident.c.epoch == bindparam("b_epoch"))
+        .order_by(action.c.attempt, action.c.position)
+    )
+
+
+ON_RECORD = Prepared(_on_record)
+
+
 async def entries_on_record(
     engine: AsyncEngine, lease: Lease, *, attempt: int | None = None
 ) -> tuple[LedgerEntry, ...]:
     """The committed entries of a leased incident (of one attempt). Raises `LeaseLost` when it is not ours."""
-    fence = select(literal(1)).where(
-        col(IncidentRow.id) == lease.incident_id, col(IncidentRow.epoch) == lease.epoch
-    )
-    query = select(ActionRow).where(col(ActionRow.incident_id) == lease.incident_id)
+    given = {"b_id": lease.incident_id, "b_epoch": lease.epoch}
     if attempt is not None:
-        query = query.where(col(ActionRow.attempt) == attempt)
-    with store_errors("reading the ledger"), in_place():
-        async with engine.connect() as connection:
-            if (await connection.execute(fence)).first() is None:
-                raise LeaseLost(f"incident {lease.incident_id} is driven by another worker")
-            rows: Result[Any] = await connection.execute(
-                query.order_by(col(ActionRow.attempt), col(ActionRow.position))
-            )
-            return tuple(ledger_of(row) for row in rows)
+        given["b_attempt"] = attempt
+    with store_errors("reading the ledger"):
+        rows = await ON_RECORD.look(engine, given)
+    if not rows:
+        raise LeaseLost(f"incident {lease.incident_id} is driven by another worker")
+    return tuple(ledger_of(row) for row in rows if row.id is not None)
 
 
 class StoreLedger:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy import Executable, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
@@ -16,10 +16,11 @@ from nodes.deps import REFUSED, Fate, Joined, Member
 from server.correlation import CauseLook
 from server.db.database import store_errors
 from server.db.group_writer import Writing
+from server.db.prepared import Prepared, insert_once_in, listed, places
 from server.db.tables import EventRow, IncidentRow, OccurrenceRow
 from server.db.tables_work import CauseRow
 from server.draft import Draft
-from server.driving import LINES, Found, StoreDriving, insert_once
+from server.driving import LINES, Found, StoreDriving
 from server.record import IncidentRecord
 from tools.correlation import Cause
 from tools.diagnosis import Case
@@ -28,6 +29,35 @@ TOLD = 20  # lines about joined incidents
 CHUNK = 500  # rows that one statement names
 SAME_TASK = ("airflow", "dag_id", "run_id", "task_id", "map_index", "kind")
 FRESH = timedelta(hours=1)  # after its last failure, in which a cause that a person has takes in more
+
+
+def _stands(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    return select(col(CauseRow.key)).where(col(CauseRow.incident_id) == bindparam("b_id")).limit(1)
+
+
+def _owners(_dialect: str, names: tuple[str, ...]) -> Executable:
+    """Who else stands for these causes, the oldest incident."""
+    row = CauseRow
+    return (
+        select(col(row.incident_id), col(row.resource))
+        .where(col(row.key).in_(places("b_key", names)), col(row.incident_id) != bindparam("b_id"))
+        .order_by(col(row.incident_id))
+        .with_for_update(read=True)
+    )
+
+
+def _forgetting_stale(_dialect: str, names: tuple[str, ...]) -> Executable:
+    cause, incident = CauseRow.__table__, IncidentRow.__table__  # type: ignore[attr-defined]
+    with_person = select(incident.c.id).where(incident.c.status == Status.ESCALATED.value)
+    of_it = incident.c.id == cause.c.incident_id
+    old = cause.c.seen_at < bindparam("b_old", type_=cause.c.seen_at.type)
+    left = and_(old, with_person.where(of_it).exists())
+    over = ~select(incident.c.id).where(of_it, incident.c.open_key.is_not(None)).exists()
+    return delete(cause).where(cause.c.key.in_(places("b_key", names)), or_(left, over))
+
+
+STANDS, OWNERS, FORGET_STALE = Prepared(_stands), Prepared(_owners), Prepared(_forgetting_stale)
+STAND = Prepared(lambda dialect, _names: insert_once_in(dialect, CauseRow))
 
 
 class StoreMembers:
@@ -74,23 +104,13 @@ class StoreMembers:
     async def _claim(
         self, connection: AsyncConnection, causes: Sequence[Cause], now: datetime
     ) -> Joined | None:
-        await forget_stale(connection, [one.key for one in causes], now)
-        held = select(func.count()).select_from(CauseRow)
-        ours = (await connection.execute(held.where(col(CauseRow.incident_id) == self._record.id))).scalar()
+        keys = [one.key for one in causes]
+        await forget_stale(connection, keys, now)
+        ours = bool(await STANDS.fetch(connection, {"b_id": self._record.id}))
         for one in causes:
-            await connection.execute(
-                insert_once(self._engine, CauseRow, cause_row(one, self._record.id, now))
-            )
-        owners = (
-            select(col(CauseRow.incident_id), col(CauseRow.resource))
-            .where(
-                col(CauseRow.key).in_([one.key for one in causes]),
-                col(CauseRow.incident_id) != self._record.id,
-            )
-            .order_by(col(CauseRow.incident_id))
-            .with_for_update(read=True)
-        )
-        found = (await connection.execute(owners)).first()
+            await STAND.run(connection, cause_row(one, self._record.id, now))
+        owners = await OWNERS.fetch(connection, {"b_id": self._record.id, **listed("b_key", keys)})
+        found = owners[0] if owners else None
         # Two that stand for a cause each and meet: the younger joins the older, never both each other.
         if found is None or (ours and found[0] > self._record.id):
             return None
@@ -123,8 +143,8 @@ class StoreMembers:
 
     async def correlates(self) -> bool:
         """Whether this incident stands for a cause that others may join."""
-        query = select(col(CauseRow.key)).where(col(CauseRow.incident_id) == self._record.id).limit(1)
-        return bool(await self._all(query))
+        with store_errors("reading members"):
+            return bool(await STANDS.look(self._engine, {"b_id": self._record.id}))
 
     # --- reading ---
 
@@ -272,18 +292,8 @@ def cause_row(cause: Cause, incident_id: int, now: datetime) -> dict[str, Any]:
 
 async def forget_stale(connection: AsyncConnection, keys: Sequence[str], now: datetime) -> None:
     """An incident that a person has for long stands for its own failures only: it may be another outage."""
-    with_person = select(col(IncidentRow.id)).where(col(IncidentRow.status) == Status.ESCALATED.value)
-    await connection.execute(
-        delete(CauseRow).where(
-            col(CauseRow.key).in_(keys),
-            or_(
-                and_(col(CauseRow.seen_at) < now - FRESH, col(CauseRow.incident_id).in_(with_person)),
-                col(CauseRow.incident_id).not_in(
-                    select(col(IncidentRow.id)).where(col(IncidentRow.open_key).is_not(None))
-                ),
-            ),
-        )
-    )
+    if keys:
+        await FORGET_STALE.run(connection, {"b_old": now - FRESH, **listed("b_key", keys)})
 
 
 def rousing(incident_id: int, now: datetime) -> Any:

@@ -14,7 +14,6 @@ from graph.domain import Connection, Outcome, TaskRef
 from nodes.deps import Control
 from server.db.database import store_errors
 from server.db.prepared import Prepared
-from server.db.sqlite_connection import in_place
 from server.db.tables import ActionRow, IncidentRow, UtcDateTime
 from server.snapshots import read_snapshots
 from server.store import IncidentStore
@@ -73,10 +72,9 @@ class StoreRecords:
             "b_day": now - timedelta(days=1),
             "b_hour": now - timedelta(hours=1),
         }
-        with store_errors("counting for policy"), in_place():
-            async with self._engine.connect() as connection:
-                ((attempts, actions, of_dag),) = await COUNTED.fetch(connection, given)
-                ended = await ENDED.fetch(connection, {})
+        with store_errors("counting for policy"):
+            ((attempts, actions, of_dag),) = await COUNTED.look(self._engine, given)
+            ended = await ENDED.look(self._engine, {})
         return Counters(
             attempts_today=attempts,
             actions_last_hour=actions,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import insert, select, update
+from sqlalchemy import Executable, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
@@ -20,7 +20,7 @@ from graph.errors import DecisionConflict
 from server.audit.chain import AuditEntry
 from server.audit.trail import AuditTrail
 from server.db.database import store_errors
-from server.db.sqlite_connection import in_place
+from server.db.prepared import Prepared
 from server.db.tables import EventRow, IncidentRow
 from server.db.tables_chat import RequestRow
 from server.record import IncidentRecord, Occurrence
@@ -29,6 +29,15 @@ from tools.requested import Request, Wish, asked_for, request_ref
 
 # Of these an incident may hold the task instance that a retry is asked for.
 ON_A_TASK = (IncidentKind.FAILURE, IncidentKind.STUCK, IncidentKind.STUCK_RUNNING)
+
+
+def _newest(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    query = select(RequestRow.__table__)  # type: ignore[attr-defined]
+    query = query.where(col(RequestRow.incident_id) == bindparam("b_id"))
+    return query.order_by(col(RequestRow.id).desc()).limit(1)
+
+
+NEWEST = Prepared(_newest)
 
 
 class Requests:
@@ -51,13 +60,9 @@ class Requests:
 
     async def of(self, incident_id: int) -> Request | None:
         """The newest request on this incident."""
-        table = RequestRow.__table__  # type: ignore[attr-defined]
-        query = select(table).where(col(RequestRow.incident_id) == incident_id)
-        with store_errors("reading a request"), in_place():
-            async with self.engine.connect() as connection:
-                newest = query.order_by(col(RequestRow.id).desc()).limit(1)
-                row = (await connection.execute(newest)).mappings().first()
-        return None if row is None else Request.model_validate(dict(row))
+        with store_errors("reading a request"):
+            rows = await NEWEST.look(self.engine, {"b_id": incident_id})
+        return Request.model_validate(rows[0]._asdict()) if rows else None
 
     async def open_on(self, task: TaskRef) -> IncidentRecord | None:
         """The incident that holds this task instance and is not closed."""

@@ -13,30 +13,31 @@ from collections.abc import Callable
 
 WINDOW = 0.25  # seconds
 RUSH = 50  # events in a window
-EVENTS = 150  # from one turn to the next in a rush; a turn's work takes as long as some twenty of them
-LONGEST = 0.25  # seconds from one turn to the next, however few
+IDLE = 0.01  # seconds this thread had nothing to do since the last turn: about as long as a turn's work takes
+LOOK = 0.01  # seconds from one look at that to the next
+LONGEST = 0.25  # seconds from one turn to the next, however busy
 SHARE = 32  # of what may be done at the same time, one part of so many may in a rush
 
 
 class Rush:
-    """Counts what comes in, and says how fast the rest may go."""
+    """Counts what comes in, and says how fast the rest may go: as fast as answering leaves time for."""
 
-    def __init__(self, *, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, timer: Callable[[], float] = time.monotonic, busy: Callable[[], float] = time.thread_time
+    ) -> None:
         self._timer = timer
+        self._busy = busy  #: seconds of processor time that this thread has used
         self._since = -WINDOW
         self._count = 0
         self._before = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._passed = 0
+        self._turn_at, self._busy_at = timer(), busy()
         self._alarm: asyncio.TimerHandle | None = None
 
     def note(self) -> None:
         """An event came in."""
         self._turn_over()
         self._count += 1
-        self._passed += 1
-        if self._passed >= EVENTS and self._waiting:
-            self._release()
 
     @property
     def on(self) -> bool:
@@ -65,19 +66,22 @@ class Rush:
 
     def _watch(self) -> None:
         if self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(LONGEST, self._look)
+            self._alarm = asyncio.get_running_loop().call_later(LOOK, self._look)
 
     def _look(self) -> None:
         """Nobody waits for ever, nor for a rush that is over."""
         self._alarm = None
-        self._release()
+        passed = self._timer() - self._turn_at
+        idle = passed - (self._busy() - self._busy_at)
+        if idle >= IDLE or passed >= LONGEST:
+            self._release()
         while self._waiting and not self.on:
             self._release()
         if self._waiting:
             self._watch()
 
     def _release(self) -> None:
-        self._passed = 0
+        self._turn_at, self._busy_at = self._timer(), self._busy()
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():  # whoever waited may have been cancelled

@@ -34,7 +34,7 @@ from server.driving import LEASE as LEASE
 from server.driving import LINES, log_row
 from server.driving import insert_once as insert_once
 from server.folding import StoreFolding
-from server.members import cause_row, forget_stale
+from server.members import STAND, cause_row, forget_stale
 from server.record import IncidentRecord, Occurrence
 from server.store_reads import ENDED
 from tools.correlation import Cause
@@ -166,8 +166,7 @@ class IncidentStore(StoreFolding):
             await BELONGS.run(connection, belongs)
             if created and cause is not None:
                 await forget_stale(connection, [cause.key], now)
-                standing = cause_row(cause, incident_id, now)
-                await connection.execute(insert_once(self._engine, CauseRow, standing))
+                await STAND.run(connection, cause_row(cause, incident_id, now))
             if data is not None:
                 event: dict[str, Any] = {
                     "name": "opened" if created else "joined",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -32,7 +31,6 @@ from graph.errors import IncidentNotFound
 from server.db.database import store_errors
 from server.db.prepared import Prepared
 from server.db.rows import answer_of, event_of, incident_of, ledger_of, occurrence_of
-from server.db.sqlite_connection import in_place
 from server.db.tables import (
     ActionRow,
     DecisionRow,
@@ -89,7 +87,18 @@ def _remembered(_dialect: str, _names: tuple[str, ...]) -> Executable:
     )
 
 
+def _incident(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    return select(IncidentRow.__table__).where(col(IncidentRow.id) == bindparam("b_id"))  # type: ignore[attr-defined]
+
+
+def _member(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    """One that joined; most incidents have none, and the index says so at once."""
+    row = OccurrenceRow
+    return select(col(row.id)).where(col(row.incident_id) == bindparam("b_id"), col(row.part) > "").limit(1)
+
+
 MEMBERS, SETTING, REMEMBERED = Prepared(_members), Prepared(_setting), Prepared(_remembered)
+INCIDENT, MEMBER = Prepared(_incident), Prepared(_member)
 
 
 class StoreReads:
@@ -105,7 +114,7 @@ class StoreReads:
 
     async def incident(self, incident_id: int) -> IncidentRecord:
         """One incident. Raises `IncidentNotFound`."""
-        rows = await self._rows(select(IncidentRow).where(col(IncidentRow.id) == incident_id), short=True)
+        rows = await self._few(INCIDENT, b_id=incident_id)
         if not rows:
             raise IncidentNotFound(f"no incident {incident_id}")
         return incident_of(rows[0])
@@ -264,6 +273,8 @@ class StoreReads:
 
     async def member_counts(self, incident_id: int, *, dags: bool = False) -> MemberCounts:
         """How many failures joined an incident for its cause, by what became of them."""
+        if not await self._few(MEMBER, b_id=incident_id):
+            return MemberCounts(dags=1)
         row = OccurrenceRow
         joined = and_(col(row.incident_id) == incident_id, col(row.part) != "")
         query = (
@@ -299,15 +310,14 @@ class StoreReads:
         value: JsonValue = rows[0][0] if rows else None
         return value
 
-    async def _few(self, query: Prepared, **values: object) -> list[tuple[Any, ...]]:
+    async def _few(self, query: Prepared, **values: object) -> list[Any]:
         """A few rows by an index, of a question that is asked often."""
-        with store_errors("reading"), in_place():
-            async with self._engine.connect() as connection:
-                return await query.fetch(connection, values)
+        with store_errors("reading"):
+            return await query.look(self._engine, values)
 
-    async def _rows(self, query: Any, *, short: bool = False) -> list[Any]:
-        """The rows, or the values when the query names one column. `short`: a few rows by an index."""
-        with store_errors("reading"), in_place() if short else nullcontext():
+    async def _rows(self, query: Any) -> list[Any]:
+        """The rows, or the values when the query names one column."""
+        with store_errors("reading"):
             async with self._engine.connect() as connection:
                 found = await connection.execute(query)
                 rows = found.all()

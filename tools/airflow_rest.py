@@ -7,6 +7,7 @@ clear limited to failed tasks names one that is running; here both are `Conflict
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -217,10 +218,13 @@ class AirflowRest:
 
     async def dag(self, dag_id: str) -> DagInfo:
         names, query = {"dag_id": dag_id}, [("order_by", "-version_number"), ("limit", "1")]
-        call = _get(f"versions of DAG {dag_id!r}", "/dags/{dag_id}/dagVersions", names, query)
-        latest = await self._ask(call, translate.latest_version)
         call = _get(f"DAG {dag_id!r}", "/dags/{dag_id}", names)
-        return await self._ask(call, lambda found: translate.dag_info(found, latest))
+        versions = _get(f"versions of DAG {dag_id!r}", "/dags/{dag_id}/dagVersions", names, query)
+        found, latest = await asyncio.gather(
+            self._ask(call, lambda found: translate.dag_info(found, None)),
+            self._ask(versions, translate.latest_version),
+        )
+        return found.model_copy(update={"latest_version": latest})
 
     async def dags(self, *, offset: int = 0, limit: int = PAGE) -> tuple[DagInfo, ...]:
         query = [("order_by", "dag_id"), ("offset", str(offset)), ("limit", str(min(limit, PAGE)))]

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import insert, select, update
+from sqlalchemy import Executable, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
@@ -49,7 +49,19 @@ def bounded(value: JsonValue) -> JsonValue:
     return {"sha256": name, "characters": len(text), "begins": text[:500]}
 
 
+def _claim(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    table = AuditHeadRow.__table__  # type: ignore[attr-defined]
+    further = table.c.seq + bindparam("b_more", type_=table.c.seq.type)
+    return update(table).where(table.c.id == 1).values(seq=further).returning(table.c.seq, table.c.mac)
+
+
+def _move_head(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    table = AuditHeadRow.__table__  # type: ignore[attr-defined]
+    return update(table).where(table.c.id == 1).values(mac=bindparam("mac"))
+
+
 ENTRIES = Prepared(lambda _dialect, _names: insert(AuditRow))
+CLAIM, MOVE_HEAD = Prepared(_claim), Prepared(_move_head)
 
 
 class AuditTrail:
@@ -67,18 +79,12 @@ class AuditTrail:
 
     async def append_all(self, connection: AsyncConnection, entries: Sequence[AuditEntry]) -> AuditHead:
         """Append several in their order; the head is locked and moved once."""
-        claim = (
-            update(AuditHeadRow)
-            .where(col(AuditHeadRow.id) == 1)
-            .values(seq=col(AuditHeadRow.seq) + len(entries))
-            .returning(col(AuditHeadRow.seq), col(AuditHeadRow.mac))
-        )
-        found = (await connection.execute(claim)).first()
-        if found is None:
+        found = await CLAIM.fetch(connection, {"b_more": len(entries)})
+        if not found:
             # Fail closed: what cannot be recorded is not done.
             raise StoreUnavailable("the audit trail has lost its head; see `airmedic audit verify`")
-        mac, now, rows = str(found[1]), self._clock(), []
-        for seq, entry in enumerate(entries, int(found[0]) - len(entries) + 1):
+        (last, mac), now, rows = found[0], self._clock(), []
+        for seq, entry in enumerate(entries, last - len(entries) + 1):
             body = body_of(entry, seq=seq, at=now, key=self._keys.signing)
             chained = self._keys.mac(self._keys.signing, mac, body)
             assert chained is not None
@@ -94,8 +100,8 @@ class AuditTrail:
                 }
             )
         await ENTRIES.run_many(connection, rows)
-        await connection.execute(update(AuditHeadRow).where(col(AuditHeadRow.id) == 1).values(mac=mac))
-        self.newest = AuditHead(seq=int(found[0]), mac=mac)
+        await MOVE_HEAD.run(connection, {"mac": mac})
+        self.newest = AuditHead(seq=last, mac=mac)
         return self.newest
 
     async def note(

@@ -18,7 +18,7 @@ from sqlmodel import SQLModel
 
 from server.db.group_writer import Writing
 from server.db.prepared import Fill, Prepared, insert_once_in
-from server.db.sqlite_connection import Connection
+from server.db.sqlite_connection import driver_of
 from server.db.tables import DeliveryRow, OccurrenceRow
 
 IDENTITY = ("airflow", "dag_id", "run_id", "task_id", "map_index", "try_number", "kind")
@@ -53,7 +53,8 @@ async def write_arrivals(writing: Writing, arrivals: Sequence[Arrival], *, now: 
         return [0] * len(arrivals)
     deliver = DELIVERED.compiled(connection, _delivery(None, now))
     occur = OCCURRED.compiled(connection, first)
-    driver = writing.driver or cast(Connection, (await connection.get_raw_connection()).driver_connection)
+    driver = writing.driver or driver_of(connection)
+    assert driver is not None, "a SQLite database is opened by `open_database`"
     return await driver.write(lambda database: _to_sqlite(database, arrivals, now, deliver, occur))
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from graph.errors import SettingsInvalid, StoreUnavailable
-from server.db.sqlite_connection import SqliteFile
+from server.db.sqlite_connection import FILE, SqliteFile
 
 SQLITE_POOL = 40  # connections to a SQLite file kept open
 POOL = 10  # connections to Postgres kept open, and as many more in a rush
@@ -134,6 +134,7 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
             connect_args={"async_creator_fn": file.connect},
             pool_size=SQLITE_POOL,
             pool_use_lifo=True,
+            execution_options={FILE: file},
         )
         event.listen(engine.sync_engine, "connect", _tune_sqlite)
     else:

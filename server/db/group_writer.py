@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from server.audit.chain import AuditEntry
 from server.audit.trail import AuditTrail
-from server.db.sqlite_connection import Connection
+from server.db.sqlite_connection import Connection, driver_of
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -106,7 +106,7 @@ class GroupWriter:
                 try:
                     if connection is None:
                         connection = await self._engine.connect()
-                        driver = await _driver(connection)
+                        driver = driver_of(connection)
                     await self._write(connection, driver, batch)
                 except Exception:  # noqa: BLE001  one of them failed: which one shows when each is alone
                     await _close(connection)
@@ -130,21 +130,31 @@ class GroupWriter:
             async with driver.transaction():
                 await _write_items(Writing(connection, driver=driver), batch)
             return
-        async with connection.begin():
-            entries = await _write_items(Writing(connection), batch)
-            for one in batch:
-                if one.job is None:
-                    continue
-                writing = Writing(connection)
-                one.result = await one.job(writing)
-                entries += writing.entries
-            if entries and self._audit is not None:
-                await self._audit.append_all(connection, entries)
+        if driver is None:
+            async with connection.begin():
+                await self._write_jobs(connection, batch)
+            return
+        async with driver.transaction():
+            await self._write_jobs(connection, batch)
+        if connection.in_transaction():
+            # A job spoke through SQLAlchemy, which takes for open what the driver has committed.
+            await connection.rollback()
+
+    async def _write_jobs(self, connection: AsyncConnection, batch: Sequence[_Waiting[Any]]) -> None:
+        entries = await _write_items(Writing(connection), batch)
+        for one in batch:
+            if one.job is None:
+                continue
+            writing = Writing(connection)
+            one.result = await one.job(writing)
+            entries += writing.entries
+        if entries and self._audit is not None:
+            await self._audit.append_all(connection, entries)
 
     async def _write_alone(self, one: _Waiting[Any]) -> None:
         try:
             async with self._engine.connect() as connection:
-                await self._write(connection, await _driver(connection), [one])
+                await self._write(connection, driver_of(connection), [one])
         except Exception as exc:  # noqa: BLE001  this job's alone; its caller gets it
             one.failed = exc
 
@@ -152,11 +162,6 @@ class GroupWriter:
 async def _close(connection: AsyncConnection | None) -> None:
     if connection is not None:
         await connection.close()
-
-
-async def _driver(connection: AsyncConnection) -> Connection | None:
-    raw = (await connection.get_raw_connection()).driver_connection
-    return raw if isinstance(raw, Connection) else None
 
 
 async def _write_items(writing: Writing, batch: Sequence[_Waiting[Any]]) -> list[AuditEntry]:

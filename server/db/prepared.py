@@ -1,21 +1,26 @@
 """Statements that are written often: compiled once for a dialect, then only filled in.
 
 SQLAlchemy builds and looks up a statement again each time it is executed, which costs several times what the
-database does with it. Lists behind IN are not for these: their length is part of the statement.
+database does with it. On SQLite they go to the driver itself, with nothing in between. A list behind IN has
+its length in the statement: `listed` gives lists of a few lengths only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Executable, Insert, Select
+from sqlalchemy import BindParameter, DateTime, Executable, Insert, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import SQLModel
+
+from server.db.sqlite_connection import FILE, SqliteFile, driver_of
 
 Build = Callable[[str, tuple[str, ...]], Executable]
 Fill = Callable[[Mapping[str, Any]], Any]
@@ -28,8 +33,20 @@ def insert_once_in(dialect: str, table: type[SQLModel]) -> Insert:
     return insertion
 
 
+def listed(name: str, values: Iterable[Any]) -> dict[str, Any]:
+    """Values for a list behind IN, under numbered names; the last one again up to a power of two."""
+    given = list(values)
+    most = 1 << max(len(given) - 1, 0).bit_length()
+    return {f"{name}_{n}": given[min(n, len(given) - 1)] for n in range(most)} if given else {}
+
+
+def places(name: str, names: Iterable[str], type_: Any = None) -> list[BindParameter[Any]]:
+    """The parameters that stand for such a list in a statement."""
+    return [bindparam(one, type_=type_) for one in names if one.startswith(f"{name}_")]
+
+
 class Prepared:
-    """One kind of statement; its variants differ in the names of the columns they set."""
+    """One kind of statement; its variants differ in the names of the values that are given."""
 
     def __init__(self, build: Build) -> None:
         """`build` makes it for a dialect's name and the names that are given."""
@@ -38,51 +55,85 @@ class Prepared:
 
     async def run(self, connection: AsyncConnection, values: Mapping[str, Any]) -> int:
         """Execute it with these values; how many rows it changed."""
-        compiled = self._compiled(connection, values)
-        result = await connection.exec_driver_sql(compiled.sql, compiled.fill(values))
-        return max(result.rowcount, 0)
+        compiled = self._compiled(connection.dialect, values)
+        filled = compiled.fill(values)
+        if (driver := driver_of(connection)) is not None:
+            changed = await driver.write(lambda raw: raw.execute(compiled.sql, filled).rowcount)
+        else:
+            changed = (await connection.exec_driver_sql(compiled.sql, filled)).rowcount
+        return max(changed, 0)
 
     async def run_many(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute it once for each row; all have the same names."""
-        compiled = self._compiled(connection, rows[0])
-        await connection.exec_driver_sql(compiled.sql, [compiled.fill(row) for row in rows])
+        compiled = self._compiled(connection.dialect, rows[0])
+        filled = [compiled.fill(row) for row in rows]
+        if (driver := driver_of(connection)) is not None:
+            await driver.write(lambda raw: raw.executemany(compiled.sql, filled))
+        else:
+            await connection.exec_driver_sql(compiled.sql, filled)
 
-    async def fetch(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Execute it and give its rows, each value in its column's type."""
-        compiled = self._compiled(connection, values)
-        result = await connection.exec_driver_sql(compiled.sql, compiled.fill(values))
-        return [compiled.read(row) for row in result.fetchall()]
+    async def fetch(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Any]:
+        """Execute it and give its rows, each value in its column's type and under its column's name."""
+        compiled = self._compiled(connection.dialect, values)
+        filled = compiled.fill(values)
+        found: Sequence[Any]
+        if (driver := driver_of(connection)) is not None:
+            found = await driver.read(compiled.sql, filled)
+        else:
+            found = (await connection.exec_driver_sql(compiled.sql, filled)).fetchall()
+        return [compiled.read(row) for row in found]
+
+    async def look(self, engine: AsyncEngine, values: Mapping[str, Any]) -> list[Any]:
+        """The same in a transaction of its own, for a few rows by an index: they are read in place."""
+        file = engine.get_execution_options().get(FILE)
+        if not isinstance(file, SqliteFile):
+            async with engine.connect() as connection:
+                return await self.fetch(connection, values)
+        compiled = self._compiled(engine.dialect, values)
+        return [compiled.read(row) for row in file.look(compiled.sql, compiled.fill(values))]
 
     def compiled(self, connection: AsyncConnection, values: Mapping[str, Any]) -> tuple[str, Fill]:
         """The statement's text, and what makes its parameters of such values; for the driver itself."""
-        found = self._compiled(connection, values)
+        found = self._compiled(connection.dialect, values)
         return found.sql, found.fill
 
-    def _compiled(self, connection: AsyncConnection, values: Mapping[str, Any]) -> _Compiled:
-        key = (connection.dialect.name, tuple(values))
+    def _compiled(self, dialect: Dialect, values: Mapping[str, Any]) -> _Compiled:
+        key = (dialect.name, tuple(values))
         if (known := self._known.get(key)) is None:
             statement = cast(ClauseElement, self._build(*key))
-            compiler = statement.compile(dialect=connection.dialect, column_keys=list(values))
-            columns = statement.selected_columns if isinstance(statement, Select) else ()
-            types = [column.type.dialect_impl(connection.dialect) for column in columns]
-            readers = [one.result_processor(connection.dialect, None) for one in types]
-            known = self._known[key] = _Compiled(cast(SQLCompiler, compiler), readers)
+            compiler = statement.compile(dialect=dialect, column_keys=list(values))
+            known = self._known[key] = _Compiled(cast(SQLCompiler, compiler), statement, dialect)
         return known
 
 
 class _Compiled:
-    def __init__(self, compiler: SQLCompiler, readers: Sequence[Callable[[Any], Any] | None]) -> None:
-        self._readers = readers
+    def __init__(self, compiler: SQLCompiler, statement: ClauseElement, dialect: Dialect) -> None:
+        # Of a query what it selects, of another statement what it returns.
+        columns = list(getattr(statement, "exported_columns", ()))
+        readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+        self._readers = [(place, read) for place, read in enumerate(readers) if read is not None]
+        self._row = _named([column.key or "_" for column in columns])
         self.sql = str(compiler)
         self._constants = compiler.params
         names: Sequence[str] = compiler.positiontup or tuple(compiler.params)
         bound: Mapping[str, Any] = compiler._bind_processors
-        self._places = [(name, _remembering(bound[name]) if name in bound else None) for name in names]
+        spell = _in_utc if dialect.name == "sqlite" else None
+        self._places = [
+            (
+                name,
+                _remembering(bound[name], spell if _is_time(compiler.binds[name]) else None)
+                if name in bound
+                else None,
+            )
+            for name in names
+        ]
         self._positional = compiler.positiontup is not None
 
-    def read(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        readers = self._readers
-        return tuple(value if read is None else read(value) for value, read in zip(row, readers, strict=True))
+    def read(self, row: Sequence[Any]) -> Any:
+        values = list(row)
+        for place, read in self._readers:
+            values[place] = read(values[place])
+        return self._row._make(values)
 
     def fill(self, values: Mapping[str, Any]) -> Any:
         constants = self._constants
@@ -97,7 +148,25 @@ class _Compiled:
         return {name: value for (name, _), value in zip(self._places, filled, strict=True)}
 
 
-def _remembering(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _named(names: Sequence[str]) -> Any:
+    """A kind of row whose values have these names; names that are none give way to numbers."""
+    return namedtuple("Row", names, rename=True)
+
+
+def _is_time(parameter: BindParameter[Any]) -> bool:
+    return isinstance(getattr(parameter.type, "impl_instance", parameter.type), DateTime)
+
+
+def _in_utc(value: datetime) -> str:
+    """As SQLAlchemy spells it for SQLite, in a fraction of the time."""
+    if value.tzinfo is None:
+        raise ValueError("a datetime without a zone cannot be stored")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _remembering(
+    process: Callable[[Any], Any], spell_time: Callable[[datetime], Any] | None
+) -> Callable[[Any], Any]:
     """Rows that are written together share their moment: it is spelled once."""
     last: Any = None
     spelled: Any = None
@@ -107,7 +176,7 @@ def _remembering(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if not isinstance(value, datetime):
             return process(value)
         if value is not last:
-            last, spelled = value, process(value)
+            last, spelled = value, (spell_time or process)(value)
         return spelled
 
     return spell

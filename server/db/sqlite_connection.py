@@ -4,7 +4,8 @@ The usual driver hands every call to a thread and back, which costs more than mo
 one a write transaction takes its turn among the connections of this process, begins IMMEDIATE, runs its
 statements in place (each takes microseconds: the pages are in memory), and commits in a thread, where the
 disk is waited for. A read in a transaction of its own goes to a thread once, rows and all, because nobody
-knows how long it takes; `in_place()` says that it is short.
+knows how long it takes; `in_place()` says that it is short. `SqliteFile.look` is for reads by key that are
+known to be short, on a connection that does nothing else.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SAVEPOI")
 PAUSE = 0.005  # seconds between two tries to begin while another process writes
+FILE = "airmedic_file"  # the engine's option that holds its `SqliteFile`
 
 _short: ContextVar[bool] = ContextVar("short_read", default=False)
 
@@ -43,15 +49,29 @@ class SqliteFile:
         self.timeout = timeout
         self.turn = asyncio.Lock()
         self.threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="sqlite")
+        self._open: Callable[[], sqlite3.Connection] | None = None
+        self._reader: sqlite3.Connection | None = None
 
     def close(self) -> None:
         """Let the threads end."""
         self.threads.shutdown(wait=False)
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         """A connection as SQLAlchemy's dialect for `aiosqlite` wants one."""
         kwargs |= {"check_same_thread": False, "isolation_level": None, "timeout": self.timeout}
-        return Connection(await self.in_thread(lambda: sqlite3.connect(*args, **kwargs)), self)
+        self._open = partial(sqlite3.connect, *args, **kwargs)
+        return Connection(await self.in_thread(self._open), self)
+
+    def look(self, statement: str, parameters: Any) -> list[Any]:
+        """A few rows by a key, in place; what is committed at this moment."""
+        if self._reader is None:
+            assert self._open is not None, "the database has not been opened"
+            self._reader = self._open()
+            self._reader.execute("PRAGMA query_only = ON")
+        return self._reader.execute(statement, parameters).fetchall()
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run it in a thread. When the caller is cancelled, what was begun is waited for first."""
@@ -109,6 +129,10 @@ class Connection:
         except BaseException:
             await self.rollback()
             raise
+
+    async def read(self, statement: str, parameters: Any) -> list[Any]:
+        """The rows of a query."""
+        return await self.run(statement, lambda: self._conn.execute(statement, parameters).fetchall())
 
     async def write(self, call: Callable[[sqlite3.Connection], T]) -> T:
         """Run several short writes in one go, within the transaction; begins it when none is open."""
@@ -228,4 +252,9 @@ class Cursor:
         self._raw.arraysize = value
 
 
-Creator = Callable[..., Awaitable[Connection]]
+def driver_of(connection: AsyncConnection) -> Connection | None:
+    """The connection of this kind beneath SQLAlchemy's; None on another database."""
+    if connection.dialect.name != "sqlite" or (sync := connection.sync_connection) is None:
+        return None
+    raw = sync.connection.driver_connection
+    return raw if isinstance(raw, Connection) else None

@@ -23,13 +23,13 @@ from graph.domain import DomainType, Severity, Status
 from graph.errors import AirmedicError
 from server.audit.trail import AuditTrail
 from server.db.database import store_errors
+from server.db.prepared import Prepared, insert_once_in
 from server.db.tables import IncidentRow
 from server.db.tables_people import NoticeRow
 from server.people.apprise_door import Door, Sent
 from server.people.bundling import GATHER, MINUTE, Message, Waiting, messages, text_of
 from server.people.notifier import Notice
 from server.people.notify_file import Routing
-from server.store import insert_once
 from tools.gateway import AirflowGateway
 
 log = structlog.get_logger("notify")
@@ -40,6 +40,9 @@ GIVE_UP = 10  # failures after which a notice is given up
 AT_ONCE = 500  # notices looked at together
 QUIET_STEP = timedelta(minutes=5)  # between two looks whether the quiet hours are over
 ABOUT_QUESTIONS = ("approval_asked", "expiring")
+
+
+POSTED = Prepared(lambda dialect, _names: insert_once_in(dialect, NoticeRow))
 
 
 class OutboxState(DomainType):
@@ -126,8 +129,7 @@ class Outbox:
             "attempts": 0,
             "error": "",
         }
-        result = await connection.execute(insert_once(self._engine, NoticeRow, row))
-        return result.rowcount > 0
+        return await POSTED.run(connection, row) > 0
 
     # --- going out ---
 

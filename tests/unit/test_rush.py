@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from server.rush import EVENTS, LONGEST, RUSH, SHARE, WINDOW, Rush
+from server.rush import IDLE, LONGEST, LOOK, RUSH, SHARE, WINDOW, Rush
 
 
 class Timer:
@@ -25,8 +25,14 @@ def timer() -> Timer:
 
 
 @pytest.fixture
-def rush(timer: Timer) -> Rush:
-    return Rush(timer=timer)
+def busy() -> Timer:
+    """The processor time of this thread; it is busy for as long as this moves along with the other."""
+    return Timer()
+
+
+@pytest.fixture
+def rush(timer: Timer, busy: Timer) -> Rush:
+    return Rush(timer=timer, busy=busy)
 
 
 def come(rush: Rush, number: int) -> None:
@@ -71,23 +77,40 @@ async def test_without_a_rush_nobody_waits_for_a_turn(rush: Rush) -> None:
             await rush.turn()
 
 
-async def test_in_a_rush_there_is_a_turn_after_so_many_events(rush: Rush) -> None:
+async def turns_after(turns: list[asyncio.Task[None]]) -> int:
+    """How many had their turn, some looks later."""
+    await asyncio.sleep(5 * LOOK)
+    return sum(turn.done() for turn in turns)
+
+
+async def test_a_busy_thread_gives_no_turn(rush: Rush, timer: Timer, busy: Timer) -> None:
     come(rush, RUSH)
     turns = [asyncio.create_task(rush.turn()) for _ in range(3)]
-    await asyncio.sleep(0)
+    timer.now += 10 * IDLE
+    busy.now += 9.5 * IDLE
+
+    assert await turns_after(turns) == 0
+
+
+async def test_time_to_spare_is_one_turn_each(rush: Rush, timer: Timer, busy: Timer) -> None:
+    come(rush, RUSH)
+    turns = [asyncio.create_task(rush.turn()) for _ in range(3)]
 
     for done in (1, 2, 3):
-        come(rush, EVENTS)
-        await asyncio.sleep(0)
-        assert sum(turn.done() for turn in turns) == done
+        timer.now += 5 * IDLE
+        busy.now += 3.9 * IDLE
+        assert await turns_after(turns) == done
 
 
-async def test_nobody_waits_for_ever(rush: Rush) -> None:
-    """The events stop and the clock stands: one turn after the other all the same."""
-    come(rush, RUSH)
-
-    async with asyncio.timeout(20 * LONGEST):
-        await asyncio.gather(*(rush.turn() for _ in range(3)))
+async def test_nobody_waits_for_ever(rush: Rush, timer: Timer, busy: Timer) -> None:
+    """However busy the thread is: one turn after the other all the same."""
+    turns = []
+    for done in (1, 2, 3):
+        come(rush, RUSH)
+        turns.append(asyncio.create_task(rush.turn()))
+        timer.now += LONGEST
+        busy.now += LONGEST
+        assert await turns_after(turns) == done
 
 
 async def test_a_rush_that_is_over_holds_nobody_up(rush: Rush, timer: Timer) -> None:
@@ -100,14 +123,14 @@ async def test_a_rush_that_is_over_holds_nobody_up(rush: Rush, timer: Timer) -> 
         await asyncio.gather(*turns)
 
 
-async def test_who_goes_away_takes_nobodys_turn(rush: Rush) -> None:
+async def test_who_goes_away_takes_nobodys_turn(rush: Rush, timer: Timer) -> None:
     come(rush, RUSH)
     first, second = (asyncio.create_task(rush.turn()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.sleep(0)
 
-    come(rush, EVENTS)
+    timer.now += 2 * IDLE
 
     async with asyncio.timeout(LONGEST):
         await second

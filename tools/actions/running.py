@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -108,15 +109,18 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
 
     async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
         target, args = self.read(action)
-        touched = await airflow.clear(
-            target.dag_id,
-            target.run_id,
-            target.refs,
-            dry_run=True,
-            downstream=args.downstream,
-            only_failed=self.only_failed,
+        touched, tasks = await asyncio.gather(
+            airflow.clear(
+                target.dag_id,
+                target.run_id,
+                target.refs,
+                dry_run=True,
+                downstream=args.downstream,
+                only_failed=self.only_failed,
+            ),
+            airflow.run_tasks(target.dag_id, target.run_id),
         )
-        states = {one.task: one.state for one in await airflow.run_tasks(target.dag_id, target.run_id)}
+        states = {one.task: one.state for one in tasks}
         again = tuple(one for one in touched if states.get(one, "none") not in NEVER_RAN)
         words = f"{self.describe(action)}: {len(touched)} task instances, {len(again)} of them ran before"
         radius = BlastRadius(task_instances=len(touched), dag_runs=1, dags=1)
