@@ -10,7 +10,9 @@ import yaml
 from graph.domain import Diagnosis, RootCause, TaskLog
 from graph.errors import KnowledgeInvalid
 from tools.diagnosis import Case
+from tools.evidence import Piece
 from tools.knowledge import KnowledgeBase, entries
+from tools.knowledge.lexicon import Lexicon
 
 FLUX = {"id": "flux", "cause": "lock_contention", "strength": "exact", "patterns": ["FLUX-[0-9]+"]}
 
@@ -53,17 +55,18 @@ def test_words_join_a_concept(tmp_path: Path) -> None:
     before = ask(tmp_path, sentence)
     write(tmp_path, "_lexicon.yaml", {"concepts": {"exceeded": ["ausgebucht"]}})
 
-    assert before.root_cause is RootCause.UNKNOWN
+    assert before.root_cause is not RootCause.RATE_LIMITED
     assert ask(tmp_path, sentence).root_cause is RootCause.RATE_LIMITED
 
 
 def test_words_leave_a_concept(tmp_path: Path) -> None:
-    sentence = "FluxError: all slots are saturated"
-    before = ask(tmp_path, sentence)
+    causes = entries.load().causes
+    said = Piece("line", 1, "all slots are saturated", 0.7)
+    before = Lexicon.load(causes, tmp_path).read(said)
     write(tmp_path, "_lexicon.yaml", {"concepts": {"exceeded": ["-saturated"]}})
 
-    assert before.root_cause is RootCause.CAPACITY_UNAVAILABLE
-    assert ask(tmp_path, sentence).root_cause is RootCause.UNKNOWN
+    assert [entry.cause for entry in before] == [RootCause.CAPACITY_UNAVAILABLE]
+    assert Lexicon.load(causes, tmp_path).read(said) == []
 
 
 def test_a_rule_is_added_with_its_own_concepts(tmp_path: Path) -> None:

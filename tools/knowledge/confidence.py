@@ -21,6 +21,12 @@ LEAD = 0.3  #: a lead beyond this adds nothing: a generic word without a rival i
 GENERIC = 0.5  #: entries up to this strength say how it ended; they rival a reason only half
 
 
+def numbers(part: str) -> dict[str, float]:
+    """A part of the shipped numbers."""
+    data = yaml.safe_load((FOLDER / "_calibration.yaml").read_text("utf-8"))
+    return {key: float(value) for key, value in data[part].items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """A logistic curve over what `features` tells of an answer."""
@@ -37,8 +43,7 @@ class Calibration:
     @classmethod
     def load(cls) -> Calibration:
         """The shipped numbers."""
-        data = yaml.safe_load((FOLDER / "_calibration.yaml").read_text("utf-8"))
-        return cls(**{key: float(value) for key, value in data.items()})
+        return cls(**numbers("alone"))
 
     def confidence(self, candidates: Sequence[Candidate]) -> float:
         """How likely the first candidate is right."""

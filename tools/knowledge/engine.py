@@ -23,9 +23,12 @@ from tools.evidence import Evidence, Piece
 from tools.knowledge import context, course, entries, facts, refine
 from tools.knowledge.confidence import Calibration
 from tools.knowledge.entries import Entry, Knowledge
+from tools.knowledge.learned import Reader
 from tools.knowledge.lexicon import OF_CLASS, Lexicon
+from tools.knowledge.pooling import Pool
 from tools.knowledge.ranking import Candidate, Hit, rank
 from tools.knowledge.scanner import Scanner
+from tools.knowledge.second import SecondReading, Sure
 from tools.signature import signature
 
 PIECE_CHARS = 14_000  # of one piece are matched
@@ -37,6 +40,7 @@ CLASS_ONLY = 0.92  #: of an entry's strength, when only the exception's class sp
 WORDS = 0.7  #: entries up to this strength know words, not identifiers
 SAID = 0.65  #: least strength of words that contradict an exception's class
 DOUBTED = 0.8
+HARMLESS = 0.97  #: least strength of an entry that knows a line to mean nothing
 WORTH_MATCHING = 0.16  #: least weight of a piece that can still support an answer
 WORTH_READING = 0.45  #: least weight of a piece whose words are read
 MOST_READ = 120  # pieces
@@ -58,17 +62,19 @@ _CARRIES = re.compile(
 class KnowledgeBase:
     """General knowledge of the software pipelines run on, as data. Pure, quick, never raises on a bad log."""
 
-    def __init__(self, knowledge: Knowledge, lexicon: Lexicon, calibration: Calibration) -> None:
+    def __init__(self, knowledge: Knowledge, lexicon: Lexicon, calibration: Calibration, pool: Pool) -> None:
         self._knowledge = knowledge
         self._calibration = calibration
         self._scanner = Scanner(knowledge.patterns)
         self._lexicon = lexicon
+        self._second = SecondReading(knowledge, Reader(lexicon), pool)
 
     @classmethod
     def load(cls, extra_folder: Path | None = None) -> KnowledgeBase:
         """The shipped knowledge and, on top of it, a folder of the user's own files."""
         knowledge = entries.load(extra_folder)
-        return cls(knowledge, Lexicon.load(knowledge.causes, extra_folder), Calibration.load())
+        lexicon = Lexicon.load(knowledge.causes, extra_folder)
+        return cls(knowledge, lexicon, Calibration.load(), Pool.load())
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -82,12 +88,16 @@ class KnowledgeBase:
         candidates = rank(self.hits([*evidence.pieces, *extra]))
         candidates = refine.apply(case, evidence, candidates)
         candidates, told = context.apply(case, evidence, candidates)
-        return self._answer(case, evidence, candidates, told.lines)
+        alone = self._calibration.confidence(candidates)
+        sure = Sure(alone, alone >= self._calibration.answer_from)
+        if not case.context.import_failure:
+            candidates, sure = self._second.apply(evidence, candidates, sure, moved=bool(told.lines))
+        return self._answer(case, evidence, candidates, told.lines, sure)
 
     def hits(self, pieces: Iterable[Piece]) -> list[Hit]:
         """Every entry found in every piece, all patterns in one pass over each; then what the words say."""
         pieces = list(pieces)
-        return _doubt_classes(self._known(pieces), self._worded(pieces))
+        return _without_harmless(_doubt_classes(self._known(pieces), self._worded(pieces)))
 
     def _worded(self, pieces: list[Piece]) -> list[Hit]:
         """The latest pieces that may tell of a failure, read word by word."""
@@ -151,21 +161,20 @@ class KnowledgeBase:
         return set(self._scanner.matches(piece.text[start:][:PIECE_CHARS])) if start else set(matches)
 
     def _answer(
-        self, case: Case, evidence: Evidence, candidates: list[Candidate], told: list[str]
+        self, case: Case, evidence: Evidence, candidates: list[Candidate], told: list[str], sure: Sure
     ) -> Diagnosis:
         top = candidates[0] if candidates else None
-        confidence = self._calibration.confidence(candidates)
-        if top is None or (not top.hits and not top.why) or confidence < self._calibration.answer_from:
-            return self._unknown(case, evidence, candidates, confidence, told)
+        if top is None or (not top.hits and not top.why) or not sure.enough:
+            return self._unknown(case, evidence, candidates, sure.confidence, told)
         lead = self._lead(top)
-        transient, remediation = refine.transience(case, candidates, lead, told)
+        transient, remediation = refine.transience(case, candidates, lead, told, sure.confidence)
         shown = self._shown(evidence, top)
         found = self._facts(case, evidence, top, lead, told if transient else [])
         error = shown[0].text if shown else top.why
         return Diagnosis(
             root_cause=top.cause,
             transient=transient,
-            confidence=confidence,
+            confidence=sure.confidence,
             remediation=remediation,
             evidence=tuple(shown),
             summary=_summary(lead.says, error, top.why or (told[-1] if told else "")),
@@ -259,6 +268,18 @@ class KnowledgeDiagnostician:
     async def diagnose(self, case: Case) -> Diagnosis:
         """Name the cause."""
         return self._knowledge.diagnose(case)
+
+
+def _without_harmless(hits: list[Hit]) -> list[Hit]:
+    """A printed line known to be harmless (cause unknown) is no evidence, whatever else is found in it."""
+    harmless = {
+        id(hit.piece)
+        for hit in hits
+        if hit.entry.cause is RootCause.UNKNOWN
+        and hit.entry.strength >= HARMLESS
+        and hit.piece.kind == "line"
+    }
+    return [hit for hit in hits if id(hit.piece) not in harmless]
 
 
 def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:

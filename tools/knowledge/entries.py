@@ -96,6 +96,7 @@ class Entry:
     wait: float | None  #: seconds worth waiting before a retry, where that is known
     says: str
     unless: tuple[Any, ...]  #: compiled
+    own: bool = False  #: the user's
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def load(extra_folder: Path | None = None) -> Knowledge:
             _compile(pattern, path, entry.id)
             patterns.append(pattern)
             owner.append(len(entries))
-        entries.append(_entry(entry, family, path, defaults))
+        entries.append(_entry(entry, family, path, defaults, own=path.parent != FOLDER))
     return Knowledge(tuple(entries), tuple(patterns), tuple(owner), defaults.causes)
 
 
@@ -219,7 +220,7 @@ def _compile(pattern: str, path: Path, entry: str) -> Any:
         raise KnowledgeInvalid(f"{path.name}: entry {entry!r}: pattern {pattern!r}: {exc}") from exc
 
 
-def _entry(entry: EntryFile, family: str, path: Path, defaults: DefaultsFile) -> Entry:
+def _entry(entry: EntryFile, family: str, path: Path, defaults: DefaultsFile, *, own: bool) -> Entry:
     if entry.strength not in defaults.strengths:
         known = ", ".join(defaults.strengths)
         raise KnowledgeInvalid(
@@ -238,4 +239,5 @@ def _entry(entry: EntryFile, family: str, path: Path, defaults: DefaultsFile) ->
         wait=cause.wait if entry.wait is None else entry.wait,
         says=entry.says or cause.says,
         unless=tuple(_compile(p, path, entry.id) for p in entry.unless),
+        own=own,
     )

@@ -46,7 +46,9 @@ _PLAIN_CLASS = re.compile(
 )
 
 
-class _Rule(Strict):
+class Rule(Strict):
+    """A cause, and the concepts that together speak for it."""
+
     cause: RootCause
     all: tuple[str, ...] = Field(min_length=1, max_length=2)
     unless: tuple[str, ...] = ()
@@ -61,22 +63,24 @@ class _Strengths(Strict):
     of_class: float = Field(alias="class")
 
 
-class _File(Strict):
+class Rules(Strict):
+    """`_lexicon.yaml`."""
+
     concepts: dict[str, tuple[str, ...]]
     strengths: _Strengths
     gap: int
-    rules: tuple[_Rule, ...]
+    rules: tuple[Rule, ...]
 
 
 class _OwnFile(Strict):
     """A user's `_lexicon.yaml`: words join a concept or (with a leading minus) leave it; rules are added."""
 
     concepts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    rules: tuple[_Rule, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Concept:
+class Concept:
     """Where a concept stands in a sentence."""
 
     name: str
@@ -84,16 +88,32 @@ class _Concept:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One sentence: its words, and the concepts in them."""
+
+    words: list[str]
+    concepts: list[Concept]
+
+
+def written() -> Rules:
+    """The shipped words and rules."""
+    return read_file(FOLDER / NAME, Rules)
+
+
 class Lexicon:
     """Finds causes in the words of a piece of evidence."""
 
-    def __init__(self, written: _File, causes: dict[RootCause, CauseDefaults]) -> None:
-        self._written = written
+    def __init__(
+        self, rules: Rules, causes: dict[RootCause, CauseDefaults], own: frozenset[str] = frozenset()
+    ) -> None:
+        self._written = rules
+        self._own = own  # concepts with words of the user
         self._causes = causes
         self._words: dict[str, list[str]] = {}
         self._stems: list[tuple[str, str]] = []
         self._phrases: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-        for name, words in written.concepts.items():
+        for name, words in rules.concepts.items():
             for word in words:
                 self._learn(name, word)
         self._known: dict[str, tuple[str, ...]] = {}
@@ -101,26 +121,36 @@ class Lexicon:
     @classmethod
     def load(cls, causes: dict[RootCause, CauseDefaults], extra_folder: Path | None = None) -> Lexicon:
         """The shipped words, and those of the user's folder."""
-        written = read_file(FOLDER / NAME, _File)
+        rules = written()
         own = extra_folder / NAME if extra_folder is not None else None
+        own_concepts: frozenset[str] = frozenset()
         if own is not None and own.exists():
-            written = _joined(written, read_file(own, _OwnFile), own)
-        _check(written)
-        return cls(written, causes)
+            users = read_file(own, _OwnFile)
+            rules, own_concepts = _joined(rules, users, own), frozenset(users.concepts)
+        _check(rules)
+        return cls(rules, causes, own_concepts)
 
     def read(self, piece: Piece) -> list[Entry]:
         """What the words of one piece speak for, as entries of middling strength."""
         strengths = self._written.strengths
-        found: dict[RootCause, tuple[float, bool, bool]] = {}
+        found: dict[RootCause, tuple[float, bool, bool, bool]] = {}
         for text, strength, sentence in _readable(piece, strengths):
             for words in _sentences(text):
                 concepts = self._concepts(words)
                 lasting = any(c.name == "lasting" for c in concepts)
                 for rule in self._rules(concepts, sentence):
                     value = strength * rule.scale
-                    if value > found.get(rule.cause, (0.0, False, False))[0]:
-                        found[rule.cause] = value, lasting, strength == strengths.of_class
+                    if value > found.get(rule.cause, (0.0,))[0]:
+                        own = not self._own.isdisjoint(rule.all)
+                        found[rule.cause] = value, lasting, strength == strengths.of_class, own
         return [self._entry(cause, *told) for cause, told in found.items()]
+
+    def sentences(self, text: str) -> Iterator[Reading]:
+        """All words of a text, sentence by sentence, with the concepts in them."""
+        for sentence in _SENTENCE.split(text):
+            words = _spelled(word.lower() for word in _WORD.findall(sentence))
+            if words:
+                yield Reading(words, self._concepts(words))
 
     def _learn(self, name: str, word: str) -> None:
         parts = tuple(_spelled(word.split("+")))
@@ -131,14 +161,14 @@ class Lexicon:
         else:
             self._words.setdefault(word, []).append(name)
 
-    def _concepts(self, words: list[str]) -> list[_Concept]:
-        found: list[_Concept] = []
+    def _concepts(self, words: list[str]) -> list[Concept]:
+        found: list[Concept] = []
         for index, word in enumerate(words):
-            found += [_Concept(name, index, index) for name in self._of_word(word)]
+            found += [Concept(name, index, index) for name in self._of_word(word)]
             for phrase, name in self._phrases.get(word, ()):
                 last = index + len(phrase) - 1
                 if last < len(words) and all(map(_fits, phrase, words[index : last + 1])):
-                    found.append(_Concept(name, index, last))
+                    found.append(Concept(name, index, last))
         return found
 
     def _of_word(self, word: str) -> tuple[str, ...]:
@@ -150,8 +180,8 @@ class Lexicon:
                 self._known[word] = known
         return known
 
-    def _rules(self, concepts: list[_Concept], sentence: bool) -> Iterator[_Rule]:
-        places: dict[str, list[_Concept]] = {}
+    def _rules(self, concepts: list[Concept], sentence: bool) -> Iterator[Rule]:
+        places: dict[str, list[Concept]] = {}
         for concept in concepts:
             places.setdefault(concept.name, []).append(concept)
         for rule in self._written.rules:
@@ -162,12 +192,12 @@ class Lexicon:
                 if len(rule.all) == 1 or any(self._close(a, b) for a in first for b in second):
                     yield rule
 
-    def _close(self, one: _Concept, other: _Concept) -> bool:
+    def _close(self, one: Concept, other: Concept) -> bool:
         """Apart from each other, and not by many words."""
         gap = max(one.first, other.first) - min(one.last, other.last) - 1
         return 0 <= gap <= self._written.gap
 
-    def _entry(self, cause: RootCause, strength: float, lasting: bool, of_class: bool) -> Entry:
+    def _entry(self, cause: RootCause, strength: float, lasting: bool, of_class: bool, own: bool) -> Entry:
         held = self._causes[cause]
         return Entry(
             name=f"{OF_CLASS if of_class else 'words/'}{cause.value}",
@@ -179,11 +209,12 @@ class Lexicon:
             wait=held.wait,
             says=held.says,
             unless=(),
+            own=own,
         )
 
 
-def _joined(written: _File, own: _OwnFile, path: Path) -> _File:
-    concepts = dict(written.concepts)
+def _joined(shipped: Rules, own: _OwnFile, path: Path) -> Rules:
+    concepts = dict(shipped.concepts)
     for name, words in own.concepts.items():
         dropped = {word[1:] for word in words if word.startswith("-")}
         if unknown := dropped - set(concepts.get(name, ())):
@@ -191,12 +222,12 @@ def _joined(written: _File, own: _OwnFile, path: Path) -> _File:
         kept = [word for word in concepts.get(name, ()) if word not in dropped]
         concepts[name] = (*kept, *(word for word in words if not word.startswith("-")))
     # The user's rules come first: of two that fit equally well the first counts.
-    return written.model_copy(update={"concepts": concepts, "rules": (*own.rules, *written.rules)})
+    return shipped.model_copy(update={"concepts": concepts, "rules": (*own.rules, *shipped.rules)})
 
 
-def _check(written: _File) -> None:
-    for number, rule in enumerate(written.rules, 1):
-        if unknown := {*rule.all, *rule.unless} - set(written.concepts):
+def _check(rules: Rules) -> None:
+    for number, rule in enumerate(rules.rules, 1):
+        if unknown := {*rule.all, *rule.unless} - set(rules.concepts):
             raise KnowledgeInvalid(
                 f"{NAME}: rule {number} ({rule.cause.value}): unknown concepts {sorted(unknown)}"
             )

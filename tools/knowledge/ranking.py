@@ -52,6 +52,8 @@ STUMBLED = re.compile(
     r"|[Uu]ndefined index"
     r"|checksum|did NOT match|cannot find or open|not in sorted order|could not read from input"
     r"|[Nn]ull ?[Pp]ointer|for nil\b|Can.t use an undefined|null-valued|destructure property|over null"
+    r"|Call to a member function \S+ on (?:bool|null|false)|argument is of length zero"
+    r"|attempt to index a nil"
 )
 #: causes that a stumbling program shares with what it stumbled over
 WITHIN = frozenset({RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED})

@@ -36,6 +36,8 @@ _ON_THE_WAY = frozenset(
     {"_run_raw_task", "_execute_task", "_execute_callable", "_execute_task_with_callbacks", "wrapper", "run"}
     | {"_run_task_and_map_outcome", "_run_execute_callable", "main", "command", "task_run", "<module>"}
 )
+#: raised in that code for the task's own limit
+_RAN_OUT_OF_TIME = frozenset({"AirflowSensorTimeout", "AirflowTaskTimeout", "TaskDeferralTimeout"})
 _AT_WORK = frozenset({"execute", "execute_callable", "poke", "execute_complete", "render_templates"})
 _OF_THE_PLACE = frozenset(
     {RootCause.SCHEMA_DRIFT, RootCause.PERMISSION_DENIED, RootCause.STORAGE_EXHAUSTED, RootCause.TIMEOUT}
@@ -89,6 +91,7 @@ _SHARED = frozenset(
     }
 )
 CERTAIN = 0.97
+BEYOND_RIVALS = 0.96  #: confidence of an answer on which both readers agree
 RIVALS = 0.75  #: of the answer's score, from which another cause takes the trust in a retry
 
 
@@ -150,7 +153,8 @@ def _in_airflow_itself(case: Case, evidence: Evidence, candidates: Candidates) -
     top = candidates[0] if candidates else None
     if evidence.chain is None or top is None or top.best is None or not top.best.piece.final:
         return candidates
-    if top.cause not in _SHARED | _OF_THE_PLACE:
+    inner = top.best.piece.raised
+    if top.cause not in _SHARED | _OF_THE_PLACE or (inner is not None and inner.short in _RAN_OUT_OF_TIME):
         return candidates
     for raised_ in evidence.chain.raised:
         if any(f.function in _AT_WORK or (f.of_user and "dags" in f.file) for f in raised_.frames):
@@ -273,7 +277,9 @@ _RULES: Sequence[Rule] = (
 )
 
 
-def transience(case: Case, candidates: Candidates, lead: Entry, told: list[str]) -> tuple[bool, Remediation]:
+def transience(
+    case: Case, candidates: Candidates, lead: Entry, told: list[str], confidence: float
+) -> tuple[bool, Remediation]:
     """Whether the same task may succeed unchanged, and the fix that follows. The past adds its lines."""
     top = candidates[0]
     if top.cause is RootCause.TIMEOUT:
@@ -283,7 +289,8 @@ def transience(case: Case, candidates: Candidates, lead: Entry, told: list[str])
     if top.passes is not None:
         return top.passes, lead.remediation
     lasting = _lasting(top, lead)
-    if lasting.transient and (rival := _lasting_rival(candidates)) is not None:
+    rival = _lasting_rival(candidates) if confidence < BEYOND_RIVALS else None
+    if lasting.transient and rival is not None:
         told.append(f"{rival.value} is nearly as likely, and would not pass by itself")
         others = [r for r in lasting.alternatives if r is not Remediation.RETRY]
         return False, others[0] if others else Remediation.ESCALATE
@@ -328,13 +335,13 @@ def add_facts(found: Facts, case: Case, top: Candidate) -> Facts:
     return found.model_copy(update=changes)
 
 
-def default_entry(cause: RootCause, knowledge: Knowledge) -> Entry:
-    """An answer that context alone gives takes the cause's defaults."""
+def default_entry(cause: RootCause, knowledge: Knowledge, strength: float = CERTAIN) -> Entry:
+    """An answer without an entry takes the cause's defaults."""
     held = knowledge.causes[cause]
     return Entry(
         name="context",
         cause=cause,
-        strength=CERTAIN,
+        strength=strength,
         transient=held.transient,
         remediation=held.remediation,
         alternatives=held.alternatives,
