@@ -67,6 +67,16 @@ _WAITED_FOR = frozenset(
     }
 )
 WAITED_WEIGHT = 0.2
+_START_LIMIT = "containers/k8s-start-limit"
+_KEPT = frozenset(
+    {
+        RootCause.AUTHENTICATION_FAILED,
+        RootCause.DEPENDENCY_ERROR,
+        RootCause.MISSING_CONFIGURATION,
+        RootCause.PERMISSION_DENIED,
+        RootCause.STORAGE_EXHAUSTED,
+    }
+)
 _STOPPED = re.compile(r"(?i)sigterm|signal:? 15|\b143\b|-15\b|terminated")
 STOPPED_WEIGHT = 0.4
 _CUT_SHORT = re.compile(
@@ -261,6 +271,21 @@ def _at_once(top: Candidate, lines: set[int]) -> bool:
     return bool(lines & {hit.piece.line for hit in top.hits})
 
 
+def _why_it_never_started(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A pod that did not start in time lacks room, unless its events say what kept it."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.best.entry.name != _START_LIMIT:
+        return candidates
+    for other in candidates[1:]:
+        told = any(
+            hit.entry.strength > 0.8 and hit.piece.weight >= WAITED_WEIGHT and not hit.piece.recovered
+            for hit in other.hits
+        )
+        if told and other.cause in _KEPT:
+            return raised(candidates, other.cause, top.score + 0.05, "the pod's events say what kept it")
+    return candidates
+
+
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
 _RULES: Sequence[Rule] = (
     _killed_for_memory,
@@ -272,6 +297,7 @@ _RULES: Sequence[Rule] = (
     _stopped_in_time,
     _own_parts,
     _why_it_waited,
+    _why_it_never_started,
     *linking.RULES,
     *unread.RULES,
 )
