@@ -47,6 +47,9 @@ def serve(
     port: Annotated[int | None, typer.Option(help="AIRMEDIC_PORT for this start")] = None,
 ) -> None:
     """Watch over your Airflow: API, driver and poll, until Ctrl-C. Starts in shadow mode."""
+    from server.loop import start_up
+
+    start_up()
     from cli.serve import run
     from server.settings import load_settings
 
@@ -63,6 +66,9 @@ def serve(
 @app.command()
 def worker() -> None:
     """Drive incidents beside other processes on one Postgres database, without the HTTP server."""
+    from server.loop import start_up
+
+    start_up()
     from cli.worker import run
     from server.settings import load_settings
 

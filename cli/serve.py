@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
-from gradio_ui.app import mount
 from graph.errors import SettingsInvalid
 from server.access.entry import check_exposure_with_tokens, start_warnings
 from server.app import ServiceFactory, create_app
@@ -89,6 +88,8 @@ async def _run(
     address = address_of(listening)
     app = create_app(settings, service_factory=opened)
     if settings.console:
+        from gradio_ui.app import mount  # some megabytes that a server without the console does without
+
         mount(app, api_url=local(address))
     config = uvicorn.Config(
         app,

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
-import psycopg
 import structlog
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -131,6 +130,8 @@ class Crew:
 
 async def listen(database_url: str, *, ring: Callable[[], None]) -> None:
     """Ring whenever another process has made something due; for ever."""
+    import psycopg  # eight megabytes that a SQLite installation does without
+
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:

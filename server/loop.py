@@ -25,6 +25,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+def start_up() -> None:
+    """What is imported and read at the start is kept: until `settle_heap` nobody looks for garbage in it."""
+    gc.disable()
+
+
 def settle_heap() -> None:
     """What the start has made stays: spare the garbage collector from walking through it again and again.
 
@@ -33,3 +38,4 @@ def settle_heap() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT)
+    gc.enable()

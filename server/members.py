@@ -56,6 +56,13 @@ def _forgetting_stale(_dialect: str, names: tuple[str, ...]) -> Executable:
     return delete(cause).where(cause.c.key.in_(places("b_key", names)), or_(left, over))
 
 
+def _ours(_dialect: str, names: tuple[str, ...]) -> Executable:
+    row = CauseRow
+    mine = col(row.incident_id) == bindparam("b_id")
+    return select(col(row.key)).where(col(row.key).in_(places("b_key", names)), mine)
+
+
+OURS = Prepared(_ours)
 STANDS, OWNERS, FORGET_STALE = Prepared(_stands), Prepared(_owners), Prepared(_forgetting_stale)
 STAND = Prepared(lambda dialect, _names: insert_once_in(dialect, CauseRow))
 
@@ -90,7 +97,7 @@ class StoreMembers:
         if self._look is None or self._record.kind is not IncidentKind.FAILURE:
             return None
         causes = await self._look.of_case(self._record.airflow, case)
-        if not causes:
+        if not causes or await self._stands_already(causes):
             return None
         lease, now = self._draft.lease, self._clock()
 
@@ -100,6 +107,13 @@ class StoreMembers:
 
         with store_errors("looking for others of the same cause"):
             return await self._store.writer.run(write)
+
+    async def _stands_already(self, causes: Sequence[Cause]) -> bool:
+        """Whether this incident stands for all of them since intake: then nobody else does."""
+        given = {"b_id": self._record.id, **listed("b_key", [one.key for one in causes])}
+        with store_errors("looking for others of the same cause"):
+            held = await OURS.look(self._engine, given)
+        return {row.key for row in held} == {one.key for one in causes}
 
     async def _claim(
         self, connection: AsyncConnection, causes: Sequence[Cause], now: datetime

@@ -14,7 +14,8 @@ def columns_of(update: HealState) -> dict[str, Any]:
     for name in ("diagnosis", "plan", "decision", "verification"):
         if name in update:
             value = update.get(name)
-            columns[name] = None if value is None else value.model_dump(mode="json")
+            # What is as usual is not spelled out: whoever reads the row makes a domain type of it.
+            columns[name] = None if value is None else value.model_dump(mode="json", exclude_defaults=True)
     for name in ("attempt", "log", "checklist"):
         if name in update:
             columns[name] = update.get(name)
@@ -52,7 +53,9 @@ def _lines(node: str, update: HealState) -> list[tuple[str, dict[str, Any]]]:
         wave = {"wave": group.wave, "task_instances": group.size}
         lines.append(("wave_sent", wave))
     if (found := update.get("verification")) is not None:
-        checks = [check.model_dump(mode="json") for check in found.checks]
+        # The last look adds to what was written down when the watch began.
+        told = found.checks[-1:] if found.checks[-1].name == "recurrence" else found.checks
+        checks = [check.model_dump(mode="json") for check in told]
         lines.append(("checked", {"outcome": found.outcome, "checks": checks}))
     if (stale := update.get("stale")) and node != "fix":
         lines.append(("withdrawn", {"reason": stale}))

@@ -97,7 +97,7 @@ def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
         .distinct()
         .subquery()
     )
-    lately = select(func.count(col(row.id))).where(col(row.sent_at) >= hour, active)
+    lately = select(func.count()).select_from(row).where(col(row.sent_at) >= hour, active)
     return select(
         select(func.count()).select_from(tried).scalar_subquery(),
         lately.scalar_subquery(),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -185,10 +186,16 @@ class Policy(Part):
             seen.add(rule.name)
         return rules
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Stands for the whole policy in every decision."""
+        """Stands for the whole policy in every decision; worked out once, for it never changes."""
         return digest(self.model_dump(mode="json", by_alias=True))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Policy:
+        """Another policy has another digest."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
 
 def any_like(names: Iterable[str], patterns: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ more, which makes redaction idempotent. Everything is linear in the text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pydantic import JsonValue
 
@@ -32,6 +33,12 @@ def redact(text: str) -> str:
 
 def redact_json(value: JsonValue) -> JsonValue:
     """The same for structured content: every text in it, and every value whose key announces a secret."""
+    texts: list[str] = []
+    if _unannounced(value, texts):
+        # Most values hold no secret, and a line is read in a text of many as it is read alone.
+        text = "\n".join(texts)
+        if redact(text) == text:
+            return value
     return _json(value, kind=None)
 
 
@@ -51,11 +58,26 @@ def kinds() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(rule.name for rule in rules), *KEY_KINDS, "encoded-secret"]))
 
 
+def _unannounced(value: JsonValue, texts: list[str]) -> bool:
+    """Whether no key in it announces a secret; collects its texts, keys and all."""
+    if isinstance(value, str):
+        texts.append(value)
+    elif isinstance(value, list):
+        return all(_unannounced(inner, texts) for inner in value)
+    elif isinstance(value, dict):
+        texts.extend(value)
+        return all(_announced(key) is None and _unannounced(inner, texts) for key, inner in value.items())
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _announced(key: str) -> str | None:
+    return key_kind(_encode(key))
+
+
 def _json(value: JsonValue, *, kind: str | None) -> JsonValue:
     if isinstance(value, dict):
-        return {
-            redact(key): _json(inner, kind=key_kind(_encode(key)) or kind) for key, inner in value.items()
-        }
+        return {redact(key): _json(inner, kind=_announced(key) or kind) for key, inner in value.items()}
     if isinstance(value, list):
         return [_json(inner, kind=kind) for inner in value]
     if isinstance(value, str):

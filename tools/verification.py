@@ -49,9 +49,11 @@ async def look(
 
     `marked` is the state in which the plan left the task, when it did not run it again.
     """
-    now, tasks, infos = await asyncio.gather(
-        airflow.task(task), airflow.run_tasks(task.dag_id, task.run_id), airflow.dag_tasks(task.dag_id)
+    tasks, infos = await asyncio.gather(
+        airflow.run_tasks(task.dag_id, task.run_id), airflow.dag_tasks(task.dag_id)
     )
+    found = next((one for one in tasks if one.task == task), None)
+    now = found or await airflow.task(task)
     after = downstream_of(task.task_id, infos)
     downstream = tuple(one for one in tasks if one.task.task_id in after)
     batch = tuple(one for one in tasks if one.task in others and one.task != task)

@@ -79,7 +79,7 @@ async def measure(folder: Path, count: int, postgres: str | None) -> Report:
         assert healed == herd.writes == before + ROUNDS * count, (healed, herd.writes)
         stored = None
         if not postgres:
-            stored = (size_of(folder / "ours.db") - empty) / (ROUNDS * count)
+            stored = (size_of(folder / "ours.db") - empty - logs_in(folder / "ours.db")) / (ROUNDS * count)
     others = await langgraph_dev.rows(count, rates["ours"].rate)
     return _report(kind, rates, stored, *others)
 
@@ -89,6 +89,12 @@ def size_of(file: Path) -> int:
     with closing(sqlite3.connect(file)) as raw:
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return file.stat().st_size
+
+
+def logs_in(file: Path) -> int:
+    """Bytes of the logs in it, compressed."""
+    with closing(sqlite3.connect(file)) as raw:
+        return int(raw.execute("SELECT coalesce(sum(length(body)), 0) FROM log").fetchone()[0])
 
 
 def _report(

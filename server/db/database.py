@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -67,6 +68,11 @@ def store_errors(doing: str) -> Iterator[None]:
         if isinstance(exc.orig, sqlite3.DatabaseError) and "not a database" in str(exc.orig):
             raise SettingsInvalid("AIRMEDIC_DATABASE_URL names a file that is no SQLite database") from exc
         raise
+
+
+def compact(value: object) -> str:
+    """JSON as it is stored."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def is_newest(connection: Connection) -> bool:
@@ -135,6 +141,7 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
             pool_size=SQLITE_POOL,
             pool_use_lifo=True,
             execution_options={FILE: file},
+            json_serializer=compact,
         )
         event.listen(engine.sync_engine, "connect", _tune_sqlite)
     else:
@@ -145,6 +152,7 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
             url,
             connect_args={"options": options},
             pool_pre_ping=True,
+            json_serializer=compact,
             pool_size=POOL,
             max_overflow=POOL,
         )

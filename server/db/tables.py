@@ -11,6 +11,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Column, Field, SQLModel
 
+from server.db.packed import PackedJson
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """Aware datetimes on both databases; SQLite forgets the zone, so it is put back."""
@@ -41,6 +43,10 @@ def _time(*, nullable: bool = True, index: bool = False) -> Any:
 
 def _json() -> Any:
     return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
+
+
+def _packed() -> Any:
+    return Field(default=None, sa_column=Column(PackedJson, nullable=True))
 
 
 class IncidentRow(SQLModel, table=True):
@@ -84,10 +90,10 @@ class IncidentRow(SQLModel, table=True):
     epoch: int = 0
     log: str | None = Field(default=None, sa_type=String(64))
     diagnosis: JsonValue = _json()
-    plan: JsonValue = _json()
-    decision: JsonValue = _json()
+    plan: JsonValue = _packed()
+    decision: JsonValue = _packed()
     checklist: JsonValue = _json()
-    verification: JsonValue = _json()
+    verification: JsonValue = _packed()
     question: JsonValue = _json()
     answer: JsonValue = _json()  #: given and not yet taken up by the graph
 
@@ -152,7 +158,8 @@ class ActionRow(SQLModel, table=True):
     __tablename__ = "action"
     __table_args__ = (
         UniqueConstraint("incident_id", "attempt", "position", name="action_place"),
-        Index("action_sent", "sent_at"),
+        Index("action_sent", "sent_at", "name", "attempt"),
+        Index("action_dag", "dag_id", "sent_at"),
     )
 
     id: int | None = _id()
@@ -163,11 +170,11 @@ class ActionRow(SQLModel, table=True):
     name: str = Field(sa_type=String(64))
     dag_id: str = Field(sa_type=String(250))
     task_id: str = Field(sa_type=String(1000))
-    target: JsonValue = _json()
-    args: JsonValue = _json()
+    target: JsonValue = _packed()
+    args: JsonValue = _packed()
     step: str = Field(sa_type=String(16))
-    before: JsonValue = _json()
-    after: JsonValue = _json()
+    before: JsonValue = _packed()
+    after: JsonValue = _packed()
     error: str = Field(default="", sa_type=Text)
     epoch: int = 0
     intended_at: datetime = _time(nullable=False)
