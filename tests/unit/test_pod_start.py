@@ -13,7 +13,7 @@ LOG = """[2026-09-01T03:00:01.000Z] INFO - Creating pod etl-1 in namespace data
 [2026-09-01T03:02:05.000Z] WARNING - Pod not yet started: etl-1
 [2026-09-01T03:05:05.000Z] ERROR - Task failed with exception
 Traceback (most recent call last):
-  File "/opt/airflow/venv/lib/python3.12/site-packages/airflow/providers/cncf/kubernetes/operators/pod.py", line 9, in f
+  File "/opt/airflow/providers/cncf/kubernetes/operators/pod.py", line 9, in f
     self.await_pod_start(pod=self.pod)
 PodLaunchTimeoutException: Pod took too long to start. More than 300s. Check the pod events in kubernetes.
 """
