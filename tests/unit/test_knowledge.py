@@ -185,7 +185,7 @@ def html(title: str) -> str:
             failed("XPathEvalError: Invalid predicate"), RootCause.QUERY_ERROR, id="an expression is a query"
         ),
         pytest.param(
-            child(5, "jq: error: .rows[ is not a valid jq filter: syntax error"),
+            child(3, "jq: error: syntax error, unexpected INVALID_CHARACTER", "jq: 1 compile error"),
             RootCause.QUERY_ERROR,
             id="a filter is a query",
         ),
@@ -222,7 +222,7 @@ def html(title: str) -> str:
             id="what was passed over explains nothing",
         ),
         pytest.param(
-            child(3, "rows so far: 70, bad rows: 0", "errors=0"),
+            child(3, "rows so far: 70, bad rows: 0", "0 rows failed validation", "errors=0"),
             RootCause.EXTERNAL_JOB_FAILED,
             id="a counter at zero is no evidence",
         ),
@@ -242,7 +242,7 @@ def html(title: str) -> str:
             id="a message corrects its exception's class",
         ),
         pytest.param(
-            failed("DriverError: insert into orders failed: FOO-77: SQLSTATE=23999"),
+            failed("DriverError: FOO-77: SQLSTATE=23999"),
             RootCause.CONSTRAINT_VIOLATION,
             id="an unknown number falls back to its class",
         ),

@@ -14,8 +14,11 @@ from tools.knowledge.pooling import Pool
 from tools.knowledge.ranking import Candidate, Hit
 
 WORDS_ALONE = 0.85  #: most that words are believed which no entry confirms
-DECISIVE = 0.99  #: least strength of an entry that no words overrule, where it is in the failure itself
+DECISIVE = (
+    0.99  #: least strength of an entry that no words overrule, in the failure or in the last complaints
+)
 SILENT = 0.2  #: least margin of words that say anything
+STRONG = 0.85  #: least strength of an entry, in the failure itself, that words do not talk into `unknown`
 LEARNED = 0.6  #: strength of what only they say
 
 
@@ -56,6 +59,10 @@ class SecondReading:
         vague = cause in (_ENDED, RootCause.UNKNOWN) or not self._enough(chance)
         if first is not None and first.cause is _ENDED and vague:
             return candidates, alone
+        if first is not None and _strong(first) and alone.enough and not self._enough(chance):
+            # The words are in doubt themselves: what an entry is sure of stays, and is believed less.
+            chance = self._believed((alone.confidence + chances.get(first.cause, 0.0)) / 2)
+            return candidates, Sure(chance, self._enough(chance))
         if cause is RootCause.UNKNOWN:
             chance = self._believed(chances[first.cause]) if first is not None else 0.0
             return candidates, Sure(chance, enough=False)
@@ -94,10 +101,15 @@ def _piece(evidence: Evidence, passage: Passage) -> Piece:
     return next(held, Piece("line", passage.line, passage.text, passage.weight))
 
 
+def _strong(first: Candidate) -> bool:
+    """An entry that is strong, in the failure itself."""
+    return first.best is not None and first.best.entry.strength >= STRONG and first.best.piece.final
+
+
 def _settled(first: Candidate) -> bool:
     """The user's own knowledge; or a key that is not there: what led to it tells why, not its words."""
     if first.best is None:
         return False
-    raised = first.best.piece.raised
-    decisive = first.best.entry.strength >= DECISIVE and first.best.piece.final
+    piece, raised = first.best.piece, first.best.piece.raised
+    decisive = first.best.entry.strength >= DECISIVE and (piece.final or (piece.near and piece.errorish))
     return decisive or first.best.entry.own or (raised is not None and raised.short in _NOT_THERE)
