@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 WINDOW = 0.25  # seconds
 RUSH = 50  # events in a window
-IDLE = 0.01  # seconds this thread had nothing to do since the last turn: about as long as a turn's work takes
+IDLE = 0.01  # seconds of an idle thread from one turn to the next: about as long as a turn's work takes
 LOOK = 0.01  # seconds from one look at that to the next
 LONGEST = 0.25  # seconds from one turn to the next, however busy
 SHARE = 32  # of what may be done at the same time, one part of so many may in a rush
@@ -72,8 +72,9 @@ class Rush:
         """Nobody waits for ever, nor for a rush that is over."""
         self._alarm = None
         passed = self._timer() - self._turn_at
-        idle = passed - (self._busy() - self._busy_at)
-        if idle >= IDLE or passed >= LONGEST:
+        idle = max(0.0, passed - (self._busy() - self._busy_at))
+        # Weighed with its share: where a thread is nearly always busy, a sender waits for every turn.
+        if (passed and idle * idle / passed >= IDLE) or passed >= LONGEST:
             self._release()
         while self._waiting and not self.on:
             self._release()

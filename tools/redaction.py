@@ -139,15 +139,9 @@ _OPENS_NEXT = compiled(OPENS_NEXT, captures=False)
 
 
 _PLAIN = (
-    Family(*TOKENS),
-    Family(*ODD_TOKENS),
-    Family(*URLS),
-    Family(INLINE_KEY, *PHRASES),
-    Family(*POSITIONS),
-    Family(*TWO_LINES),
-    Family(*PERSONAL),
-    Family(PAIRS, FLAGS),
-    Family(EMAIL),
+    Family(*TOKENS, *ODD_TOKENS),
+    Family(*URLS, INLINE_KEY, *PHRASES, *POSITIONS, *TWO_LINES),
+    Family(*PERSONAL, PAIRS, FLAGS, EMAIL),
 )
 
 

@@ -10,8 +10,9 @@ import math
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from secrets import token_hex
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers
@@ -146,8 +147,8 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             given = value.decode("latin-1")
-            return given if REQUEST_ID.fullmatch(given) else uuid4().hex
-    return uuid4().hex
+            return given if REQUEST_ID.fullmatch(given) else token_hex(16)
+    return token_hex(16)
 
 
 def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
@@ -210,6 +211,7 @@ class Fence:
         await self._app(scope, receive, send)
 
 
+@lru_cache(maxsize=64)
 def _hostname(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""

@@ -98,7 +98,7 @@ async def test_time_to_spare_is_one_turn_each(rush: Rush, timer: Timer, busy: Ti
 
     for done in (1, 2, 3):
         timer.now += 5 * IDLE
-        busy.now += 3.9 * IDLE
+        busy.now += 2.5 * IDLE
         assert await turns_after(turns) == done
 
 
@@ -134,3 +134,16 @@ async def test_who_goes_away_takes_nobodys_turn(rush: Rush, timer: Timer) -> Non
 
     async with asyncio.timeout(LONGEST):
         await second
+
+
+async def test_the_busier_the_thread_the_rarer_a_turn(rush: Rush, timer: Timer, busy: Timer) -> None:
+    """The same time to spare, once of a thread that is half idle and once of one that hardly ever is."""
+    come(rush, RUSH)
+    turns = [asyncio.create_task(rush.turn()) for _ in range(2)]
+    timer.now += 4 * IDLE
+    busy.now += 1.5 * IDLE
+    assert await turns_after(turns) == 1
+
+    timer.now += 20 * IDLE
+    busy.now += 17.5 * IDLE
+    assert await turns_after(turns) == 1
