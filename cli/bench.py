@@ -57,6 +57,7 @@ BENCHES: Mapping[str, tuple[str, Arguments, bool]] = MappingProxyType(
         "list": ("listing", _listing, False),
         "scan": ("scan", _nothing, False),
         "redaction": ("redaction", _nothing, False),
+        "profile": ("profile", _alone, False),
     }
 )
 

@@ -80,6 +80,16 @@ def test_an_idle_server(tmp_path: Path) -> None:
     assert 0 < figure(found, "memory") < 1000
 
 
+def test_a_profile_says_whose_time_it_is(tmp_path: Path) -> None:
+    found = bench("profile", tmp_path, "--incidents", "20", "--events", "400")
+
+    for of in ("healing", "event", "bare endpoint"):
+        parts = [row for row in found.rows if row.name.startswith(f"{of}: ")]
+        (whole,) = (row.value for row in parts if row.name.endswith(": all"))
+        assert whole * 0.9 < sum(row.value for row in parts) - whole <= whole * 1.001
+    assert figure(found, "bare endpoint: FastAPI and Starlette") > 0
+
+
 def test_one_that_does_not_exist_is_said_to(tmp_path: Path) -> None:
     command = [AIRMEDIC, "bench", "speed", "--report", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
