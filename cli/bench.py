@@ -52,6 +52,7 @@ BENCHES: Mapping[str, tuple[str, Arguments, bool]] = MappingProxyType(
         "parked": ("parked", _alone, False),
         "storm": ("storm", _alone, False),
         "workers": ("workers", _on_postgres, True),
+        "takeover": ("takeover", _on_postgres, True),
         "crash": ("crash", _crash, False),
         "idle": ("idle", _alone, False),
         "list": ("listing", _listing, False),

@@ -1,4 +1,4 @@
-"""One worker and two on one Postgres, with an Airflow that takes 100 ms to answer; and takeover after -9.
+"""One worker and two on one Postgres, with an Airflow that takes 100 ms to answer.
 
 `python -m evals.benchmarks.workers --postgres URL`. The judge is the shared Airflow's own count of clears.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Annotated, Any
 
 import psycopg
@@ -70,6 +70,12 @@ class Judge:
         seen = "SELECT count(*) FROM worker WHERE seen_at > now() - interval '3 seconds'"
         await self.until(seen, workers, within=START)
 
+    async def cleared_twice(self) -> Row:
+        """How many tasks were."""
+        again = "SELECT dag_id FROM bench_clear GROUP BY dag_id HAVING count(*) > 1"
+        number = float(await self.one(f"SELECT count(*) FROM ({again}) AS d"))
+        return Row(name="tasks cleared twice", value=number, unit="", better="lower", target=0)
+
     async def report(self, names: list[str]) -> None:
         """Failures of these DAGs."""
         for name in names:
@@ -103,72 +109,19 @@ async def healing_rate(judge: Judge, database_url: str, workers: int, count: int
         return count / (time.perf_counter() - began)
 
 
-async def takeovers(judge: Judge, database_url: str, rounds: int, *, with_signal: int) -> list[float]:
-    """Seconds from the signal to a worker that drives incidents to their being taken over.
-
-    One that is only stopped (SIGSTOP) is found by its silence, as one on another machine; it goes on
-    afterwards and must change nothing.
-    """
-    taken: list[float] = []
-    name = signal.Signals(with_signal).name.lower()
-    driven = "SELECT count(DISTINCT lease_owner) FROM incident WHERE lease_owner IS NOT NULL"
-    for turn in range(rounds):
-        await judge.forget()
-        async with AsyncExitStack() as stack:
-            # Slow answers: both are in the middle of something when one is hit.
-            pids = [await stack.enter_async_context(working(database_url, 1.0)) for _ in range(2)]
-            await judge.start(2)
-            await judge.report([f"dag_{name}_{turn}_{n}" for n in range(20)])
-            await judge.until(driven, 2)
-            victim = await judge.one("SELECT lease_owner FROM incident WHERE lease_owner IS NOT NULL LIMIT 1")
-            number = int(victim.rpartition(":")[2])
-            assert number in pids, (victim, pids)
-            began = time.perf_counter()
-            os.killpg(number, with_signal)
-            ids = await judge.one(f"SELECT array_agg(id) FROM incident WHERE lease_owner = '{victim}'")
-            # Given back, and one of them driven again; the rest as the other worker has hands free.
-            held = f"SELECT count(*) FROM incident WHERE lease_owner = '{victim}'"
-            await judge.until(held, 0)
-            again = f"SELECT count(*) > 0 FROM incident WHERE id = ANY(ARRAY{ids}::bigint[]) AND epoch > 1"
-            await judge.until(again, True)
-            taken.append(time.perf_counter() - began)
-            if with_signal == signal.SIGSTOP:
-                os.killpg(number, signal.SIGCONT)
-                await judge.until("SELECT count(*) FROM incident WHERE status <> 'closed'", 0)
-    return taken
-
-
-async def measure(database_url: str, count: int, rounds: int) -> Report:
-    """One, two, one, two; then the kills."""
+async def measure(database_url: str, count: int) -> Report:
+    """One, two, one, two."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
     async with judging(database_url) as judge:
-        rates: dict[int, list[float]] = {1: [], 2: []}
-        for workers in (1, 2):
+        for workers in (1, 2, 1, 2):
             rates[workers].append(await healing_rate(judge, database_url, workers, count))
-        killed = await takeovers(judge, database_url, rounds, with_signal=signal.SIGKILL)
-        stopped = await takeovers(judge, database_url, rounds, with_signal=signal.SIGSTOP)
-        twice = await judge.one(
-            "SELECT count(*) FROM (SELECT dag_id FROM bench_clear GROUP BY dag_id HAVING count(*) > 1) AS d"
-        )
-    one, two = median(rates[1]), median(rates[2])
+        twice = await judge.cleared_twice()
+    one, two = mean(rates[1]), mean(rates[2])
     rows = (
         Row(name="one worker", value=one, unit="/s"),
         Row(name="two workers", value=two, unit="/s"),
         Row(name="two of one", value=two / one, unit="×", target=1.6),
-        Row(
-            name=f"taken over after SIGKILL, worst of {rounds}",
-            value=max(killed),
-            unit="s",
-            better="lower",
-            target=5,
-        ),
-        Row(
-            name=f"taken over by silence, worst of {rounds}",
-            value=max(stopped),
-            unit="s",
-            better="lower",
-            target=5,
-        ),
-        Row(name="tasks cleared twice", value=float(twice), unit="", better="lower", target=0),
+        twice,
     )
     return Report(name="workers", title="workers on one Postgres, Airflow 100 ms away", rows=rows)
 
@@ -180,11 +133,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     postgres: Annotated[str, typer.Option(help="URL of an empty PostgreSQL database")],
     count: Annotated[int, typer.Option(min=10, help="incidents for each number of workers")] = 100,
-    rounds: Annotated[int, typer.Option(min=1, help="workers killed")] = 5,
     report: Annotated[Path | None, typer.Option(help="folder for the JSON")] = None,
 ) -> None:
     """Measure and print."""
-    finish(run_loop(measure(postgres, count, rounds)), report, typer.echo)
+    finish(run_loop(measure(postgres, count)), report, typer.echo)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,20 @@ def test_incidents_wait_for_people(tmp_path: Path) -> None:
     assert all(row.value >= 0 for row in found.rows if row.unit == "ms")
 
 
+def test_one_worker_and_two(tmp_path: Path, new_database: Callable[[str], str]) -> None:
+    found = bench("workers", tmp_path, "--count", "10", "--postgres", new_database("postgres"))
+
+    assert figure(found, "two of one") > 0
+    assert figure(found, "tasks cleared twice") == 0
+
+
+def test_what_a_worker_held_is_taken_over(tmp_path: Path, new_database: Callable[[str], str]) -> None:
+    found = bench("takeover", tmp_path, "--rounds", "1", "--postgres", new_database("postgres"))
+
+    assert figure(found, "after SIGKILL, median") > 0
+    assert figure(found, "tasks cleared twice") == 0
+
+
 def test_a_storm_is_one_incident(tmp_path: Path) -> None:
     found = bench("storm", tmp_path, "--count", "300", "--seconds", "3", "--patience", "200")
 
