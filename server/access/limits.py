@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from secrets import token_hex
 from urllib.parse import urlsplit
 
 import structlog
@@ -147,8 +147,12 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             given = value.decode("latin-1")
-            return given if REQUEST_ID.fullmatch(given) else token_hex(16)
-    return token_hex(16)
+            return given if REQUEST_ID.fullmatch(given) else _new_id()
+    return _new_id()
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
 
 
 def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
@@ -156,17 +160,17 @@ def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 OF_ALL, OF_DATA = _raw(HEADERS), _raw(HEADERS | DATA_HEADERS)
+OURS = frozenset({b"x-request-id", *(name for name, _ in OF_DATA)})
 
 
 def _add_headers(message: Message, path: str, request_id: str) -> None:
-    given = [one for one in message.get("headers", ()) if one[0] != b"x-request-id"]
+    given = message.get("headers", ())
     names = {name for name, _ in given}
     ours = OF_DATA if _is_guarded(path) else OF_ALL
-    message["headers"] = [
-        *given,
-        (b"x-request-id", request_id.encode()),
-        *(one for one in ours if one[0] not in names),
-    ]
+    if not names.isdisjoint(OURS):
+        given = [one for one in given if one[0] != b"x-request-id"]
+        ours = tuple(one for one in ours if one[0] not in names)
+    message["headers"] = [*given, (b"x-request-id", request_id.encode()), *ours]
 
 
 class Senders:

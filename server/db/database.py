@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, event, inspect, text
@@ -53,21 +53,29 @@ def _tune_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     cursor.close()
 
 
-@contextmanager
-def store_errors(doing: str) -> Iterator[None]:
-    """The one place where the database's errors become ours."""
-    try:
-        yield
-    except OperationalError as exc:
-        raise StoreUnavailable(f"{doing}: the database did not answer ({exc.orig})") from exc
-    except sqlite3.OperationalError as exc:
-        raise StoreUnavailable(f"{doing}: the database did not answer ({exc})") from exc
-    except DBAPIError as exc:
-        if exc.connection_invalidated:
-            raise StoreUnavailable(f"{doing}: the database hung up") from exc
-        if isinstance(exc.orig, sqlite3.DatabaseError) and "not a database" in str(exc.orig):
-            raise SettingsInvalid("AIRMEDIC_DATABASE_URL names a file that is no SQLite database") from exc
-        raise
+class store_errors:
+    """The one place where the database's errors become ours: `with store_errors("what is being done")`."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, _kind: object, raised: BaseException | None, _trace: object) -> None:
+        """Raises `StoreUnavailable` or `SettingsInvalid` for what the database raised."""
+        if isinstance(raised, OperationalError):
+            raise StoreUnavailable(f"{self._doing}: the database did not answer ({raised.orig})") from raised
+        if isinstance(raised, sqlite3.OperationalError):
+            raise StoreUnavailable(f"{self._doing}: the database did not answer ({raised})") from raised
+        if not isinstance(raised, DBAPIError):
+            return
+        if raised.connection_invalidated:
+            raise StoreUnavailable(f"{self._doing}: the database hung up") from raised
+        if isinstance(raised.orig, sqlite3.DatabaseError) and "not a database" in str(raised.orig):
+            raise SettingsInvalid("AIRMEDIC_DATABASE_URL names a file that is no SQLite database") from raised
 
 
 def compact(value: object) -> str:
