@@ -144,7 +144,8 @@ class AirflowAdmin:
 
         async def state() -> str:
             found = await self._get(f"dags/{dag_id}")
-            if found is None:
+            # One whose file did not import is still shown, as it was, but has no runs any more.
+            if found is None or found["is_stale"]:
                 return "absent, as the DAG is"
             return tag if any(one["name"] == tag for one in found["tags"]) else "absent"
 
