@@ -1,7 +1,8 @@
 """Requests to Airflow's REST API: tokens, time limits, retries, and the one edge where errors are translated.
 
-The generated client builds and sends each request (in threads of our own: an Airflow that hangs must not fill
-the threads everybody shares). Its answer models are not used: one unknown enum value would lose an answer.
+The generated client builds each request. Its answer models are not used: one unknown enum value would lose an
+answer. Requests travel on the event loop (`tools.airflow_line`), through the proxy that the client finds in
+the environment.
 """
 
 from __future__ import annotations
@@ -9,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-import urllib3
 
 from graph.errors import (
     AirflowDoubt,
@@ -30,16 +28,18 @@ from graph.errors import (
     NotPermitted,
 )
 from tools.airflow_auth import AIRFLOW_2, TokenSource
-from tools.airflow_client_core import ApiClient, ApiException, Configuration
+from tools.airflow_client_core import ApiClient, Configuration
+from tools.airflow_line import AT_ONCE, AnswerLost, Line, NeverLeft, Parcel, tls_of
 from tools.redaction import redact
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str]]
 
-THREADS = 8  # requests at the same time
+READERS = 4  # threads that long answers are worked on in
 READ_TRIES = 3
 FIRST_PAUSE = 0.2  # seconds before a read is tried again; doubles, jittered
 LEAVES = 2.0  # seconds after which a write that has not left stays here: see tools.carry_out
+SHORT = 4000  # characters that are worked on at once: going to a thread and back would take as long
 DETAIL = 300  # characters of Airflow's explanation that go into an error
 
 REFUSALS: dict[int, type[AirflowError]] = {
@@ -51,18 +51,6 @@ REFUSALS: dict[int, type[AirflowError]] = {
     422: InvalidRequest,
     429: AirflowUnreachable,
 }
-
-# Raised before any byte of the request has left.
-NEVER_LEFT = (
-    urllib3.exceptions.NewConnectionError,  # also: the name does not resolve
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.ProxyError,
-    ssl.SSLCertVerificationError,
-)
-
-
-class _TooLate(Exception):
-    """A write waited too long for its turn."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +99,6 @@ class AirflowHttp:
         pause: float = FIRST_PAUSE,
     ) -> None:
         self._tokens = tokens
-        self._timeout = timeout
         self._pause = pause
         self._client = ApiClient(
             Configuration(
@@ -119,10 +106,12 @@ class AirflowHttp:
                 retries=False,  # ours are below; and a redirect is an answer, never followed
                 verify_ssl=bool(verify),
                 ssl_ca_cert=verify if isinstance(verify, str) else None,
-                connection_pool_maxsize=THREADS,
+                connection_pool_maxsize=AT_ONCE,
             )
         )
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="airflow")
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="airflow")
+        proxy = getattr(self._client.rest_client.pool_manager, "proxy", None)  # of the environment
+        self._line = Line(tls=tls_of(url, verify), proxy=proxy and proxy.url, timeout=timeout)
 
     async def ask(self, call: Call, into: Callable[[Any], T]) -> T:
         """Send it and translate the answer; what changes nothing is tried again while Airflow is away."""
@@ -135,14 +124,16 @@ class AirflowHttp:
                 await asyncio.sleep(self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("unreachable")
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do CPU work on an answer without holding up the event loop."""
+    async def run(self, work: Callable[[], T], *, size: int) -> T:
+        """Work on a text of so many characters without holding up the event loop."""
+        if size <= SHORT:
+            return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def aclose(self) -> None:
         """Close connections; a request that still hangs ends by its own time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._client.rest_client.pool_manager.clear()
+        await self._line.aclose()
 
     async def _once(self, call: Call, into: Callable[[Any], T]) -> T:
         token = await self._tokens.token()
@@ -161,25 +152,19 @@ class AirflowHttp:
             raise _lost(call)(f"{call.action}: the answer is not what Airflow 3 sends") from exc
 
     async def _send(self, call: Call, token: str) -> Reply:
-        limit = self._timeout * 2 + 1  # the client's own limits are per read; this one is for the whole
         try:
-            async with asyncio.timeout(limit):
-                asked = time.monotonic()
-                return await self.run(lambda: self._blocking(call, token, asked))
-        except _TooLate as exc:
-            raise AirflowUnreachable(f"{call.action}: not sent, for it could not leave at once") from exc
-        except TimeoutError as exc:
-            raise _lost(call)(f"{call.action}: no answer within {limit:g} s") from exc
-        except (ApiException, urllib3.exceptions.HTTPError, OSError) as exc:
-            if _never_left(exc):
-                raise AirflowUnreachable(f"{call.action}: cannot connect ({type(exc).__name__})") from exc
-            raise _lost(call)(f"{call.action}: no answer ({type(exc).__name__})") from exc
+            answer = await self._line.carry(self._parcel(call, token))
+        except NeverLeft as exc:
+            raise AirflowUnreachable(f"{call.action}: {exc}") from exc
+        except AnswerLost as exc:
+            raise _lost(call)(f"{call.action}: {exc}") from exc
+        return Reply(answer.status, answer.body)
 
-    def _blocking(self, call: Call, token: str, asked: float) -> Reply:
+    def _parcel(self, call: Call, token: str) -> Parcel:
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        request = self._client.param_serialize(
+        method, url, sent, body, _ = self._client.param_serialize(
             call.method,
             f"/api/v2{call.path}",
             path_params=call.names,
@@ -188,10 +173,8 @@ class AirflowHttp:
             body=call.body,
             auth_settings=[],
         )
-        if call.write and time.monotonic() - asked > LEAVES:
-            raise _TooLate
-        response = self._client.call_api(*request, _request_timeout=(self._timeout, self._timeout))
-        return Reply(response.status, bytes(response.read()))  # type: ignore[no-untyped-call]
+        leave_by = time.monotonic() + LEAVES if call.write else None
+        return Parcel(method, url, sent, body, leave_by=leave_by, write=call.write)
 
 
 def _token_refused(reply: Reply) -> bool:
@@ -201,14 +184,6 @@ def _token_refused(reply: Reply) -> bool:
 
 def _lost(call: Call) -> type[AirflowUnreachable]:
     return AirflowDoubt if call.write else AirflowUnreachable
-
-
-def _never_left(exc: BaseException | None) -> bool:
-    while exc is not None:
-        if isinstance(exc, NEVER_LEFT):
-            return True
-        exc = exc.__cause__ or exc.__context__
-    return False
 
 
 def _refusal(call: Call, reply: Reply) -> AirflowError:

@@ -204,7 +204,8 @@ class AirflowRest:
             content.extend(more)
             if after is None or not more:
                 break
-        return await self._http.run(lambda: translate.task_log(content, complete=after is None))
+        size = translate.size_of(content)
+        return await self._http.run(lambda: translate.task_log(content, complete=after is None), size=size)
 
     async def xcom(self, task: TaskRef, key: str) -> JsonValue:
         path = RUN + "/taskInstances/{task_id}/xcomEntries/{key}"
@@ -238,7 +239,7 @@ class AirflowRest:
     async def dag_source(self, dag_id: str) -> str:
         call = _get(f"the source of {dag_id!r}", "/dagSources/{dag_id}", {"dag_id": dag_id})
         text = await self._ask(call, lambda found: str(found["content"] or ""))
-        return await self._http.run(lambda: redact(text))
+        return await self._http.run(lambda: redact(text), size=len(text))
 
     async def variable(self, key: str) -> Variable:
         call = _get(f"variable {key!r}", "/variables/{key}", {"key": key})

@@ -32,6 +32,7 @@ MASK = "***"  # what Airflow puts in place of a secret
 CONTRACTS = "airmedic_contract_"  # Variables that are data, edited as data
 CONNECTION_FIELDS = frozenset({"host", "port", "schema", "login", "extra"})
 CLEARS = ("post_clear_task_instances", "clear_dag_run")  # events of Airflow's log
+MANY = 200  # lines of a log whose length is not worth counting
 TIMES = ("queued_when", "scheduled_when", "start_date", "end_date")
 
 
@@ -156,6 +157,13 @@ def task_log(content: list[JsonValue], *, complete: bool) -> TaskLog:
         content=tuple(message for message in messages if isinstance(message, dict)),
         complete=complete,
     )
+
+
+def size_of(content: list[JsonValue]) -> int:
+    """About how many characters a log has; of a long one, that it is long."""
+    if len(content) > MANY:
+        return len(content) * MANY
+    return sum(len(str(message)) for message in content)
 
 
 def log_page(found: Json) -> tuple[list[JsonValue], str | None]:

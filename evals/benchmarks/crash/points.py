@@ -10,7 +10,6 @@ import inspect
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from evals.benchmarks.crash.history import CLAIM, SENT, WRITE
 from graph.domain import Step
 
 Fits = Callable[[tuple[Any, ...], dict[str, Any]], bool]
-_thread = threading.local()
 
 
 def _always(_args: tuple[Any, ...], _given: dict[str, Any]) -> bool:
@@ -39,8 +37,8 @@ def _in_earnest(_args: tuple[Any, ...], given: dict[str, Any]) -> bool:
     return given.get("dry_run") is False
 
 
-def _a_write(_args: tuple[Any, ...], _given: dict[str, Any]) -> bool:
-    return bool(getattr(_thread, "write", False))
+def _a_write(args: tuple[Any, ...], _given: dict[str, Any]) -> bool:
+    return bool(args[1].write)
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ PLACES = (
     Place("intent", "server.ledger", "StoreLedger.intend"),
     Place("sent", "server.ledger", "StoreLedger.advance", _moves_to(Step.SENT)),
     Place("request", "tools.airflow_rest", "AirflowRest.clear", _in_earnest),
-    Place("answer", "urllib3.connection", "HTTPConnection.getresponse", _a_write),
+    Place("answer", "tools.airflow_line", "Line.answered", _a_write),
     Place("read back", "tools.actions.running", "Clearing.confirm"),
     Place("confirmed", "server.ledger", "StoreLedger.advance", _moves_to(Step.CONFIRMED)),
     Place("transaction", "server.driving", "StoreDriving.write_found"),
@@ -154,10 +152,8 @@ def _install_history(plan: Plan) -> None:
     from server.draft import Draft
     from server.driving import StoreDriving
     from server.ledger import StoreLedger
-    from tools.airflow_http import AirflowHttp
 
     claim, flush, record = StoreDriving.claim_due, Draft.flush, StoreDriving.record
-    blocking = AirflowHttp._blocking
 
     async def claimed(self: Any, **given: Any) -> Any:
         begin = time.monotonic()
@@ -180,17 +176,9 @@ def _install_history(plan: Plan) -> None:
         await record(self, lease, **given)
         plan.note(WRITE, lease, begin)
 
-    def blocked(self: Any, call: Any, *args: Any) -> Any:
-        _thread.write = call.write
-        try:
-            return blocking(self, call, *args)
-        finally:
-            _thread.write = False
-
     for owner, name, function in (
         (StoreDriving, "claim_due", claimed),
         (Draft, "flush", flushed),
         (StoreDriving, "record", recorded),
-        (AirflowHttp, "_blocking", blocked),
     ):
         setattr(owner, name, function)
