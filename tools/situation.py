@@ -184,11 +184,13 @@ async def _settings(
     airflow: AirflowGateway, diagnosis: Diagnosis, dag: DagInfo, last_good: Mapping[str, Connection]
 ) -> dict[str, object]:
     """Names from a log count only when the DAG's own source says them too."""
+    facts = diagnosis.facts
+    if not (facts.variable or facts.conn_id or last_good):
+        return {}
     try:
         source = await airflow.dag_source(dag.dag_id)
     except AirflowRefused:
         return {}
-    facts = diagnosis.facts
     found: dict[str, object] = {}
     if facts.variable and named_in(source, facts.variable) and not await _there(airflow, facts.variable):
         found["absent_variable"] = facts.variable

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Annotated
 
+import psutil
 import typer
 
 from evals.benchmarks.bare_graph import bare_graph, stock_saver
@@ -47,6 +48,7 @@ class Seen:
     due: dict[str, float] = field(default_factory=dict)
     found: dict[str, float] = field(default_factory=dict)  #: by the agent log's own time
     read: dict[str, float] = field(default_factory=dict)
+    used: float = 0.0  #: seconds of processor time that the server took meanwhile
 
     def took(self, moments: Mapping[str, float]) -> list[float]:
         """Milliseconds since each was due."""
@@ -132,17 +134,25 @@ async def watching(database: Path, seen: Seen) -> AsyncIterator[None]:
 async def measure(folder: Path, rate: float, seconds: float, seed: int) -> Report:
     """The whole way through `airmedic serve`, then five empty nodes with the stock saver at the same pace."""
     seen = Seen()
-    async with open_twin() as airflow, serving("ours", folder, airflow) as (port, _):
+    async with open_twin() as airflow, serving("ours", folder, airflow) as (port, process):
         await send_all(port, schedule_of(rate, WARM_UP / rate, prefix="warm", seed=seed))
         async with watching(folder / DATABASE, seen):
             await asyncio.sleep(2)
             seen.due = schedule_of(rate, seconds, prefix="measured", seed=seed + 1)
+            before = used(process)
             await send_all(port, seen.due)
             for _ in range(PATIENCE):
                 if seen.due.keys() <= seen.read.keys():
                     break
                 await asyncio.sleep(1)
+            seen.used = used(process) - before
     return _report(seen, await bare(folder, rate, min(seconds, 20.0), seed), rate)
+
+
+def used(process: int) -> float:
+    """Seconds of processor time that it has used so far."""
+    times = psutil.Process(process).cpu_times()
+    return float(times.user + times.system)
 
 
 async def bare(folder: Path, rate: float, seconds: float, seed: int) -> list[float]:
@@ -178,6 +188,12 @@ def _report(seen: Seen, others: list[float], rate: float) -> Report:
         row("event due → diagnosis on record, p99", read, 99, 150),
         row("by the agent log's time, p50", found, 50),
         row("by the agent log's time, p99", found, 99),
+        Row(
+            name="processor time of the server for each",
+            value=seen.used * 1000 / len(seen.due),
+            unit="ms",
+            better=lower,
+        ),
         Row(name="not diagnosed", value=missing, unit="", better=lower, target=0),
         row("LangGraph alone, AsyncSqliteSaver, p50", others, 50).model_copy(update={"baseline": True}),
         row("LangGraph alone, AsyncSqliteSaver, p99", others, 99).model_copy(update={"baseline": True}),
