@@ -26,8 +26,8 @@ from graph.errors import (
 from server.access.entry import api_token, check_exposure, is_loopback, webhook_secrets
 from server.db.checkup import look_at_database, sqlite_file
 from server.db.database import open_database
+from server.ground import connect
 from server.observe.vitals import LOW_SPACE, NO_SPACE, rooms
-from server.service import connect
 from server.settings import Settings, load_settings
 from server.store import IncidentStore
 from tools.actions import ActionCatalogue

@@ -10,10 +10,11 @@ from collections.abc import Callable
 import structlog
 
 from graph.errors import SettingsInvalid
+from server.ground import owner_name
 from server.logs import open_logs
 from server.loop import run as run_loop
 from server.loop import settle_heap
-from server.service import open_service, owner_name
+from server.service import open_service
 from server.settings import Settings
 
 log = structlog.get_logger("worker")

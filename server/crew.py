@@ -22,11 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.errors import AirmedicError
+from server.background import beside, forever
 from server.db.database import store_errors
 from server.db.tables import IncidentRow
 from server.db.tables_work import DutyRow, WorkerRow
 from server.observe.heartbeats import Heartbeats
-from server.runner import forever
 from server.store_reads import MOVING
 
 log = structlog.get_logger("crew")
@@ -153,14 +153,11 @@ async def open_crew(
         yield
         return
     await crew.beat()
-    jobs = [
-        asyncio.create_task(forever("crew", crew.beat, every=BEAT, beats=beats), name="crew"),
-        asyncio.create_task(listen(database_url, ring=ring), name="listen"),
-    ]
     try:
-        yield
+        async with beside(
+            crew=forever("crew", crew.beat, every=BEAT, beats=beats),
+            listen=listen(database_url, ring=ring),
+        ):
+            yield
     finally:
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
         await crew.leave()

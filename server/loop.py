@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import sys
 from collections.abc import Coroutine
@@ -39,3 +40,10 @@ def settle_heap() -> None:
     gc.freeze()
     gc.set_threshold(*COLLECT)
     gc.enable()
+    _give_back()
+
+
+def _give_back() -> None:
+    """What the start took for a while goes back to the system; of the C libraries glibc has to be asked."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

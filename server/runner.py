@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -368,36 +368,6 @@ class Runner:
             # Still leased to us and no longer in hand: it is claimed again when the database is back.
             log.error("stumble_unrecorded", error=str(again))
             await asyncio.sleep(UNRECORDED)
-
-
-async def forever(
-    name: str,
-    step: Callable[[], Awaitable[object]],
-    *,
-    every: float,
-    beats: Heartbeats | None = None,
-    bell: asyncio.Event | None = None,
-    on_duty: Callable[[str], Awaitable[bool]] | None = None,
-) -> None:
-    """Run `step` again and again, at once when the bell rings; the outermost loop of a background job.
-
-    With `on_duty` it is one process at a time that does it, of all that share the store.
-    """
-    bell = bell or asyncio.Event()
-    beats = beats or Heartbeats()
-    beats.expect(name, every=every)
-    while True:
-        beats.beat(name)
-        try:
-            if on_duty is None or await on_duty(name):
-                await step()
-        except AirmedicError as exc:
-            log.warning(f"{name}_failed", error=str(exc))
-        except Exception as exc:  # the outermost loop: a defect must not end the job
-            log.error(f"{name}_defect", error=type(exc).__name__, exc_info=True)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(bell.wait(), timeout=every)
-        bell.clear()
 
 
 def _as_found(record: IncidentRecord, columns: dict[str, Any]) -> IncidentRecord:

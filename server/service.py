@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import cast
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from graph.builder import build_graph
-from graph.checkpoint import CarriedSaver, open_saver
+from graph.checkpoint import CarriedSaver
 from nodes.deps import Deps, Limits, Pace
 from server.access.kept_answers import KeptAnswers
 from server.access.tokens import TokenStore
 from server.audit.trail import AuditTrail
+from server.background import beside, forever
 from server.correlation import CauseLook, ReadOnce
 from server.crew import Crew, open_crew
-from server.db.database import open_database
 from server.diagnosing import open_diagnostician
 from server.draft import Draft
+from server.ground import Ground, open_ground
 from server.intake import Intake
 from server.ledger import StoreLedger
 from server.members import StoreMembers
-from server.observe.heartbeats import Heartbeats
 from server.observe.observing import Observing, open_observing
-from server.observe.telemetry import open_telemetry
 from server.people.notifier import LogNotifier, Notifier
 from server.people.outbox import Outbox
-from server.people.people import People, audit_keys, make_outbox
+from server.people.people import People
 from server.people.service import load_policy_audited, open_people
 from server.record import IncidentRecord
 from server.records import StoreRecords
 from server.requests import Requests
-from server.runner import MakeDeps, Runner, forever
+from server.runner import MakeDeps, Runner
 from server.rush import Rush
 from server.settings import Settings
 from server.store import IncidentStore
@@ -46,7 +40,6 @@ from server.watch.service import open_watch
 from server.watch.watch import Watch
 from tools.actions import ActionCatalogue
 from tools.airflow_cached import CachedDags
-from tools.airflow_rest import open_airflow
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
 from tools.knowledge import KnowledgeBase
@@ -61,34 +54,6 @@ ADMIT_EVERY = 1.0  # seconds; the bell rings for what this process took in, othe
 def utc_now() -> datetime:
     """The clock of the running service."""
     return datetime.now(UTC)
-
-
-def owner_name() -> str:
-    """Names this process: machine, process namespace (containers count their own processes), number."""
-    try:
-        space = Path("/proc/self/ns/pid").readlink().name
-    except OSError:
-        space = ""
-    return f"{socket.gethostname()}:{space}:{os.getpid()}"
-
-
-def is_gone(other: str, ours: str) -> bool:
-    """Whether a lease's owner was a process beside us that is no more.
-
-    Our own name on a lease at start is that of a former life: a restarted container counts from one again.
-    """
-    place, _, number = other.rpartition(":")
-    if other == ours:
-        return True
-    if place != ours.rpartition(":")[0] or not number.isdigit():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 @dataclass(frozen=True)
@@ -132,167 +97,183 @@ async def open_service(
     """
     catalogue = ActionCatalogue.default()
     policy = await load_policy_audited(settings, catalogue, clock=clock)
-    owner = owner_name()
+    async with (
+        open_ground(settings, policy, airflow=airflow, clock=clock, background=background) as ground,
+        _open_reading(ground, diagnostician, knowledge) as reading,
+    ):
+        requests = _requests(ground)
+        make_deps = _deps_maker(ground, reading, catalogue, requests, sleep)
+        await ground.store.free_leases(dead=ground.is_dead)
+        driver = _driver(ground, reading, make_deps, notifier or LogNotifier())
+        async with (
+            _on_duty(ground, driver) as crew,
+            open_watch(ground, driver.intake, driver.runner, on_duty=crew.on_duty) as watch,
+            open_people(ground) as people,
+            open_observing(ground) as observing,
+        ):
+            yield _service(
+                ground,
+                driver,
+                catalogue=catalogue,
+                diagnostician=reading.diagnostician,
+                requests=requests,
+                watch=watch,
+                people=people,
+                observing=observing,
+            )
+
+
+def _service(
+    ground: Ground,
+    driver: Driver,
+    *,
+    catalogue: ActionCatalogue,
+    diagnostician: Diagnostician,
+    requests: Requests,
+    watch: Watch,
+    people: People,
+    observing: Observing,
+) -> Service:
+    return Service(
+        settings=ground.settings,
+        store=ground.store,
+        airflow=ground.airflow,
+        intake=driver.intake,
+        runner=driver.runner,
+        policy=ground.policy,
+        catalogue=catalogue,
+        clock=ground.clock,
+        tokens=TokenStore(ground.engine, clock=ground.clock, audit=ground.audit),
+        kept_answers=KeptAnswers(ground.engine, clock=ground.clock),
+        watch=watch,
+        audit=ground.audit,
+        outbox=ground.outbox,
+        people=people,
+        diagnostician=diagnostician,
+        requests=requests,
+        observing=observing,
+    )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What names causes: of one failure, and of many at once when failures correlate."""
+
+    diagnostician: Diagnostician
+    look: CauseLook | None
+
+
+@asynccontextmanager
+async def _open_reading(
+    ground: Ground, diagnostician: Diagnostician | None, knowledge: KnowledgeBase | None
+) -> AsyncIterator[Reading]:
+    settings = ground.settings
+    if diagnostician is None:
+        knowledge = knowledge or KnowledgeBase.load(settings.knowledge)
+    reader = ReadOnce(knowledge) if knowledge is not None else None
+    look = None
+    if reader is not None and settings.correlate:
+        look = CauseLook(reader, loopback=settings.correlate_loopback)
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(open_database(settings.database_url))
-        saver = await stack.enter_async_context(open_saver(settings.database_url))
-        gateway = airflow
-        if gateway is None:
-            gateway = await stack.enter_async_context(connect(settings))
-        telemetry, beats = await stack.enter_async_context(open_telemetry(settings)), Heartbeats()
-        gateway = telemetry.watch_airflow(gateway)
-        audit = AuditTrail(engine, keys=audit_keys(settings), clock=clock)
-        await audit.check_key()
-        outbox = make_outbox(settings, engine, airflow=gateway, clock=clock, owner=owner, audit=audit)
-        store = IncidentStore(engine, clock=clock, audit=audit, post=outbox)
         if diagnostician is None:
-            knowledge = knowledge or KnowledgeBase.load(settings.knowledge)
-        reader = ReadOnce(knowledge) if knowledge is not None else None
-        look = None
-        if reader is not None and settings.correlate:
-            look = CauseLook(reader, loopback=settings.correlate_loopback)
-        if diagnostician is None:
-            diagnostician = await stack.enter_async_context(
-                open_diagnostician(settings, memory=store, airflow=gateway, knowledge=reader)
+            opened = open_diagnostician(
+                settings, memory=ground.store, airflow=ground.airflow, knowledge=reader
             )
-        requests = Requests(engine, store=store, airflow_id=settings.airflow_id, clock=clock, audit=audit)
-        deps = _deps_maker(
-            settings,
-            engine=engine,
-            store=store,
-            airflow=gateway,
-            diagnostician=diagnostician,
-            catalogue=catalogue,
-            policy=policy,
-            clock=clock,
-            sleep=sleep,
-            requests=requests,
-            look=look,
-        )
-        await store.free_leases(dead=lambda other: is_gone(other, owner))
-        rush = Rush()
-        runner = Runner(
-            store=store,
-            graph=build_graph().compile(checkpointer=CarriedSaver(), name="airmedic"),
-            make_deps=deps,
-            notifier=notifier or LogNotifier(),
-            clock=clock,
-            owner=owner,
-            beats=beats,
-            callbacks=telemetry.callbacks,
-            rush=rush,
-        )
-        intake = Intake(
-            store=store,
-            airflow=gateway,
-            airflow_id=settings.airflow_id,
-            stuck_after=settings.stuck_after,
-            ring=runner.ring,
-            clock=clock,
-            rush=rush,
-            look=look,
-        )
-        intake.openers.append(telemetry.opened)
-        crew = Crew(engine, owner=owner, is_dead=lambda other: is_gone(other, owner))
-        if background:
+            diagnostician = await stack.enter_async_context(opened)
+        yield Reading(diagnostician, look)
 
-            def ring() -> None:
-                intake.bell.set()
-                runner.ring()
 
-            await stack.enter_async_context(open_crew(crew, settings.database_url, ring=ring, beats=beats))
-            await stack.enter_async_context(_background(settings, intake, runner, beats, crew))
-        watch = await stack.enter_async_context(
-            open_watch(
-                settings,
-                engine,
-                store,
-                gateway,
-                intake,
-                runner,
-                post=outbox,
-                clock=clock,
-                background=background,
-                beats=beats,
-                on_duty=crew.on_duty,
-            )
-        )
-        people = await stack.enter_async_context(
-            open_people(
-                settings,
-                engine,
-                store=store,
-                airflow=gateway,
-                policy=policy,
-                outbox=outbox,
-                audit=audit,
-                clock=clock,
-                owner=owner,
-                is_dead=lambda other: is_gone(other, owner),
-                background=background,
-                beats=beats,
-            )
-        )
-        observing = await stack.enter_async_context(
-            open_observing(
-                settings,
-                engine,
-                store=store,
-                saver=saver,
-                outbox=outbox,
-                audit=audit,
-                beats=beats,
-                clock=clock,
-                background=background,
-            )
-        )
-        tokens, kept = TokenStore(engine, clock=clock, audit=audit), KeptAnswers(engine, clock=clock)
-        yield Service(
-            settings,
-            store,
-            gateway,
-            intake,
-            runner,
-            policy,
-            catalogue,
-            clock,
-            tokens,
-            kept,
-            watch=watch,
-            audit=audit,
-            outbox=outbox,
-            people=people,
-            diagnostician=diagnostician,
-            requests=requests,
-            observing=observing,
-        )
+@dataclass(frozen=True)
+class Driver:
+    """What takes failures in and what drives them; each rings for the other."""
+
+    intake: Intake
+    runner: Runner
+
+    def ring(self) -> None:
+        """Something is due: look now."""
+        self.intake.bell.set()
+        self.runner.ring()
+
+
+def _driver(ground: Ground, reading: Reading, make_deps: MakeDeps, notifier: Notifier) -> Driver:
+    rush = Rush()
+    runner = Runner(
+        store=ground.store,
+        graph=build_graph().compile(checkpointer=CarriedSaver(), name="airmedic"),
+        make_deps=make_deps,
+        notifier=notifier,
+        clock=ground.clock,
+        owner=ground.owner,
+        beats=ground.beats,
+        callbacks=ground.telemetry.callbacks,
+        rush=rush,
+    )
+    intake = Intake(
+        store=ground.store,
+        airflow=ground.airflow,
+        airflow_id=ground.settings.airflow_id,
+        stuck_after=ground.settings.stuck_after,
+        ring=runner.ring,
+        clock=ground.clock,
+        rush=rush,
+        look=reading.look,
+    )
+    intake.openers.append(ground.telemetry.opened)
+    return Driver(intake, runner)
+
+
+@asynccontextmanager
+async def _on_duty(ground: Ground, driver: Driver) -> AsyncIterator[Crew]:
+    """This process among those that share the store; in the background it drives and polls with them."""
+    crew = Crew(ground.engine, owner=ground.owner, is_dead=ground.is_dead)
+    if not ground.background:
+        yield crew
+        return
+    url, poll_every = ground.settings.database_url, ground.settings.poll_interval.total_seconds()
+    intake, beats, on_duty = driver.intake, ground.beats, crew.on_duty
+    async with (
+        open_crew(crew, url, ring=driver.ring, beats=beats),
+        beside(
+            runner=driver.runner.run(),
+            admit=forever(
+                "admit", intake.admit, every=ADMIT_EVERY, beats=beats, bell=intake.bell, on_duty=on_duty
+            ),
+            poll=forever("poll", intake.poll, every=poll_every, beats=beats, on_duty=on_duty),
+        ),
+    ):
+        yield crew
+
+
+def _requests(ground: Ground) -> Requests:
+    return Requests(
+        ground.engine,
+        store=ground.store,
+        airflow_id=ground.settings.airflow_id,
+        clock=ground.clock,
+        audit=ground.audit,
+    )
 
 
 def _deps_maker(
-    settings: Settings,
-    *,
-    engine: AsyncEngine,
-    store: IncidentStore,
-    airflow: AirflowGateway,
-    diagnostician: Diagnostician,
+    ground: Ground,
+    reading: Reading,
     catalogue: ActionCatalogue,
-    policy: Policy,
-    clock: Callable[[], datetime],
-    sleep: Callable[[float], Awaitable[None]],
     requests: Requests,
-    look: CauseLook | None,
+    sleep: Callable[[float], Awaitable[None]],
 ) -> MakeDeps:
+    settings, engine, store, clock = ground.settings, ground.engine, ground.store, ground.clock
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
     probes = Probes(parse_probes(settings.probes))
     pace = Pace(first=settings.wave_first, largest=settings.wave_largest, per_minute=settings.wave_per_minute)
 
     def make_deps(draft: Draft, record: IncidentRecord) -> Deps:
         return Deps(
-            airflow=cast(AirflowGateway, CachedDags(airflow, clock=clock)),
+            airflow=cast(AirflowGateway, CachedDags(ground.airflow, clock=clock)),
             ledger=StoreLedger(engine, draft, record.task, clock=clock, quiet=QUIET),
-            diagnostician=diagnostician,
+            diagnostician=reading.diagnostician,
             catalogue=catalogue,
-            policy=policy,
+            policy=ground.policy,
             archive=draft,
             records=StoreRecords(engine, store=store, clock=clock, shadow=settings.healing == "shadow"),
             clock=clock,
@@ -301,56 +282,8 @@ def _deps_maker(
             environment=settings.environment,
             probes=probes,
             requests=requests,
-            members=StoreMembers(engine, store, draft, record, look=look, clock=clock),
+            members=StoreMembers(engine, store, draft, record, look=reading.look, clock=clock),
             pace=pace,
         )
 
     return make_deps
-
-
-def connect(settings: Settings) -> AbstractAsyncContextManager[AirflowGateway]:
-    """The gateway to the configured Airflow."""
-    verify: bool | str = str(settings.airflow_ca_cert or "") or settings.airflow_verify_ssl
-    return open_airflow(
-        str(settings.airflow_url).rstrip("/"),
-        token=settings.airflow_token.get_secret_value() if settings.airflow_token else None,
-        username=settings.airflow_username,
-        password=settings.airflow_password.get_secret_value() if settings.airflow_password else None,
-        verify=verify,
-    )
-
-
-@asynccontextmanager
-async def _background(
-    settings: Settings, intake: Intake, runner: Runner, beats: Heartbeats, crew: Crew
-) -> AsyncIterator[None]:
-    jobs = [
-        asyncio.create_task(runner.run(), name="runner"),
-        asyncio.create_task(
-            forever(
-                "admit",
-                intake.admit,
-                every=ADMIT_EVERY,
-                beats=beats,
-                bell=intake.bell,
-                on_duty=crew.on_duty,
-            ),
-            name="admit",
-        ),
-        asyncio.create_task(
-            forever(
-                "poll",
-                intake.poll,
-                every=settings.poll_interval.total_seconds(),
-                beats=beats,
-                on_duty=crew.on_duty,
-            ),
-            name="poll",
-        ),
-    ]
-    try:
-        yield
-    finally:
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from server.audit.trail import AuditTrail
+from server.background import beside, forever
 from server.backlog import Backlog
 from server.db.retention import AFTER_START, ROUND_EVERY, Keep, Retention
+from server.ground import Ground
 from server.observe.heartbeats import Heartbeats
 from server.observe.tally import Tally
 from server.observe.vitals import LINE_EVERY, Vitals
-from server.people.outbox import Outbox
-from server.runner import forever
-from server.settings import Settings
-from server.store import IncidentStore
 
 KEEP_TALLY_EVERY = 30.0  # seconds; a restart reads on from there
 
@@ -37,37 +30,10 @@ class Observing:
 
 
 @asynccontextmanager
-async def open_observing(
-    settings: Settings,
-    engine: AsyncEngine,
-    *,
-    store: IncidentStore,
-    saver: BaseCheckpointSaver[str],
-    outbox: Outbox,
-    audit: AuditTrail,
-    beats: Heartbeats,
-    clock: Callable[[], datetime],
-    background: bool,
-) -> AsyncIterator[Observing]:
-    """All of it; with `background`, log lines, counts and retention come round until closed."""
-    backlog = Backlog(engine, store=store, clock=clock)
-    tally = Tally(engine, store=store, clock=clock, dags=settings.metrics_dags)
-    observing = Observing(
-        beats=beats,
-        backlog=backlog,
-        vitals=Vitals(settings, store=store, backlog=backlog, clock=clock),
-        tally=tally,
-        retention=Retention(
-            engine,
-            keep=Keep.of(settings),
-            saver=saver,
-            outbox=outbox,
-            audit=audit,
-            clock=clock,
-            before=tally.keep,
-        ),
-    )
-    if not background:
+async def open_observing(ground: Ground) -> AsyncIterator[Observing]:
+    """All of it; in the background, log lines, counts and retention come round until closed."""
+    observing, beats = _observing(ground), ground.beats
+    if not ground.background:
         yield observing
         return
 
@@ -75,17 +41,32 @@ async def open_observing(
         await asyncio.sleep(AFTER_START)
         await forever("retention", observing.retention.round, every=ROUND_EVERY, beats=beats)
 
-    jobs = [
-        asyncio.create_task(observing.vitals.listen(), name="listen"),
-        asyncio.create_task(
-            forever("system", observing.vitals.line, every=LINE_EVERY, beats=beats), name="system"
-        ),
-        asyncio.create_task(forever("tally", tally.keep, every=KEEP_TALLY_EVERY, beats=beats), name="tally"),
-        asyncio.create_task(prune(), name="retention"),
-    ]
-    try:
+    async with beside(
+        listen=observing.vitals.listen(),
+        system=forever("system", observing.vitals.line, every=LINE_EVERY, beats=beats),
+        tally=forever("tally", observing.tally.keep, every=KEEP_TALLY_EVERY, beats=beats),
+        retention=prune(),
+    ):
         yield observing
-    finally:
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+
+
+def _observing(ground: Ground) -> Observing:
+    settings, engine, store, clock = ground.settings, ground.engine, ground.store, ground.clock
+    backlog = Backlog(engine, store=store, clock=clock)
+    tally = Tally(engine, store=store, clock=clock, dags=settings.metrics_dags)
+    retention = Retention(
+        engine,
+        keep=Keep.of(settings),
+        saver=ground.saver,
+        outbox=ground.outbox,
+        audit=ground.audit,
+        clock=clock,
+        before=tally.keep,
+    )
+    return Observing(
+        beats=ground.beats,
+        backlog=backlog,
+        vitals=Vitals(settings, store=store, backlog=backlog, clock=clock),
+        tally=tally,
+        retention=retention,
+    )

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.metadata import version
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.errors import AirmedicError, PolicyInvalid
 from server.audit.trail import AuditTrail
+from server.background import beside, forever
 from server.db.database import open_database
-from server.observe.heartbeats import Heartbeats
+from server.ground import Ground
 from server.people.conditions import Conditions
 from server.people.looks import Looks
-from server.people.outbox import Outbox
 from server.people.people import DELIVER_EVERY, LOOK_EVERY, People, audit_keys, warning_of
 from server.records import StoreRecords
-from server.runner import forever
 from server.settings import Settings
-from server.store import IncidentStore
 from tools.actions import ActionCatalogue
-from tools.gateway import AirflowGateway
 from tools.policy import Policy
 from tools.policy_file import load_policy
 
@@ -49,54 +44,38 @@ async def load_policy_audited(
 
 
 @asynccontextmanager
-async def open_people(
-    settings: Settings,
-    engine: AsyncEngine,
-    *,
-    store: IncidentStore,
-    airflow: AirflowGateway,
-    policy: Policy,
-    outbox: Outbox,
-    audit: AuditTrail,
-    clock: Callable[[], datetime],
-    owner: str,
-    is_dead: Callable[[str], bool],
-    background: bool,
-    beats: Heartbeats | None = None,
-) -> AsyncIterator[People]:
-    """Record the start; with `background`, deliver notices and look around until closed."""
-    await audit.note(
+async def open_people(ground: Ground) -> AsyncIterator[People]:
+    """Record the start; in the background, deliver notices and look around until closed."""
+    settings, outbox, beats = ground.settings, ground.outbox, ground.beats
+    await ground.audit.note(
         "started",
-        by=owner,
+        by=ground.owner,
         version=version("airmedic"),
-        policy=policy.digest,
+        policy=ground.policy.digest,
         policy_file=str(settings.policy) if settings.policy else "the one that ships",
         healing=settings.healing,
     )
-    await outbox.free_claims(dead=is_dead)
-    records = StoreRecords(engine, store=store, clock=clock, shadow=settings.healing == "shadow")
-    people = People(
-        engine=engine,
-        outbox=outbox,
-        conditions=Conditions(engine, post=outbox, clock=clock, audit=audit),
-        looks=Looks(store=store, airflow=airflow, records=records, policy=policy, clock=clock),
-        audit=audit,
-        clock=clock,
-        warning=warning_of(settings),
-    )
-    jobs = []
-    if background:
-        jobs = [
-            asyncio.create_task(
-                forever("deliver", outbox.deliver_due, every=DELIVER_EVERY, beats=beats), name="deliver"
-            ),
-            asyncio.create_task(
-                forever("people", people.round, every=LOOK_EVERY, beats=beats), name="people"
-            ),
-        ]
-    try:
+    await outbox.free_claims(dead=ground.is_dead)
+    people = _people(ground)
+    if not ground.background:
         yield people
-    finally:
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        return
+    async with beside(
+        deliver=forever("deliver", outbox.deliver_due, every=DELIVER_EVERY, beats=beats),
+        people=forever("people", people.round, every=LOOK_EVERY, beats=beats),
+    ):
+        yield people
+
+
+def _people(ground: Ground) -> People:
+    engine, store, clock = ground.engine, ground.store, ground.clock
+    records = StoreRecords(engine, store=store, clock=clock, shadow=ground.settings.healing == "shadow")
+    return People(
+        engine=engine,
+        outbox=ground.outbox,
+        conditions=Conditions(engine, post=ground.outbox, clock=clock, audit=ground.audit),
+        looks=Looks(store=store, airflow=ground.airflow, records=records, policy=ground.policy, clock=clock),
+        audit=ground.audit,
+        clock=clock,
+        warning=warning_of(ground.settings),
+    )

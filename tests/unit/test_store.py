@@ -9,8 +9,8 @@ import pytest
 
 from graph.domain import Answer, AnswerKind, Door, IncidentKind, Outcome, Status
 from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
+from server.ground import is_gone
 from server.record import Lease
-from server.service import is_gone
 from server.store import LEASE, IncidentStore
 from tests.factories import Clock, make_failure, make_snapshot
 
