@@ -66,7 +66,7 @@ def sample(cases: Sequence[EvalCase], rounds: int, without: Sequence[str] = ()) 
         withheld = {
             entry.name
             for entry in base.entries
-            if entry.name.startswith(tuple(without)) or rng.random() < share
+            if entry.name.startswith(tuple(without)) or _drawn(seed, entry.name) < share
         }
         for index, labelled in enumerate(cases):
             asked = labelled.to_case()
@@ -75,6 +75,11 @@ def sample(cases: Sequence[EvalCase], rounds: int, without: Sequence[str] = ()) 
             _both(candidates, margins[index], labelled, found)
             found.asked.append(index)
     return found
+
+
+def _drawn(seed: int, name: str) -> float:
+    """By its name: an entry more does not change which others are withheld."""
+    return random.Random(f"{seed} {name}").random()
 
 
 def unseen_margins(cases: Sequence[EvalCase], without: Sequence[str]) -> list[dict[RootCause, float]]:

@@ -23,6 +23,7 @@ from nodes.deps import Deps
 from server.draft import Draft
 from server.drift import Drift
 from server.driving import Taken
+from server.hands import Hands
 from server.narration import columns_of, events_of
 from server.observe.heartbeats import Heartbeats
 from server.people.notices import of_outcome, of_question
@@ -33,7 +34,6 @@ from server.store import REOPENED, IncidentStore
 
 log = structlog.get_logger("runner")
 
-AT_ONCE = 32  # incidents driven at the same time
 # A diagnosis is what people wait for: new failures go before healings that go on, but for each fourth time.
 OTHERS_TURN = 4
 HEARTBEAT = 10.0  # seconds between two renewals of a lease of 30 s
@@ -99,7 +99,7 @@ class Runner:
         self._notifier = notifier
         self._clock = clock
         self._owner = owner
-        self._rush = rush or Rush()
+        self._rush, self._hands = rush or Rush(), Hands()
         self._drift, self._put_back = Drift(clock), False
         self._claims = 0
         self._bell = asyncio.Event()
@@ -140,7 +140,7 @@ class Runner:
 
     async def drive_due(self) -> int:
         """Start driving whatever is due; returns how many were started."""
-        free = self._rush.at_once(AT_ONCE) - len(self._driving)
+        free = self._rush.at_once(self._hands.at_once()) - len(self._driving)
         if free <= 0:
             return 0
         try:

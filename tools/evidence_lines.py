@@ -61,8 +61,10 @@ _FIRST_LEVEL = re.compile(r"[\[(<|]?\s*" + _LEVEL + r"(?=[\])>|:\s-]|$)")
 _INNER_LEVEL = re2.compile(
     r"^(?:[\[(<|]?\s*[\w.$/-]{1,60}\s*[\])>|:]?[\s:|-]+){0,3}?[\[(<|]?\s*" + _LEVEL + r"(?:[\])>|:\s-]|$)"
 )
-#: structlog and its like write levels small, in brackets
-_SMALL_LEVEL = re.compile(r"^\[ *(trace|debug|info|notice|warn(?:ing)?|error|critical|fatal|panic) *\]")
+#: structlog and its like write levels small, in brackets; .NET with a colon
+_SMALL_LEVEL = re.compile(
+    r"^\[ *(trace|debug|info|notice|warn(?:ing)?|error|critical|fatal|panic) *\]|^(warn|info): "
+)
 _KLOG = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d")
 _LOGFMT = re.compile(r"""\b(?:level|lvl|severity)["']?[=:]\s*["']?(\w+)""", re.IGNORECASE)
 _KLOG_LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "error"}
@@ -111,8 +113,8 @@ def _inner(text: str) -> tuple[str, str]:
         return _LEVELS[match.group(1)], text
     if _ANY_LEVEL.search(head) and (match := _INNER_LEVEL.match(head)) is not None:
         return _LEVELS[match.group(1)], text
-    if head[:1] == "[" and (match := _SMALL_LEVEL.match(head)) is not None:
-        return _LEVELS[match.group(1).upper()], text
+    if head[:1] in "[wi" and (match := _SMALL_LEVEL.match(head)) is not None:
+        return _LEVELS[(match.group(1) or match.group(2)).upper()], text
     if ("level" in head or "severity" in head or "lvl" in head) and (match := _LOGFMT.search(text[:600])):
         return _LEVELS.get(match.group(1).upper(), ""), text
     return "", text

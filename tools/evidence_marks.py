@@ -31,7 +31,8 @@ class Mark(IntEnum):
 _CODE_ENDS = "ERROR|EXCEPTION|DENIED|FAILED|FAILURE|REFUSED|EXCEEDED|EXHAUSTED|INVALID|EXPIRED|NOT_FOUND"
 _INSTEAD = (
     r"re-?(build|creat|generat|comput|download|fetch|load|read|start|connect|initiali[sz]|index|queu|submit"
-    r"|schedul|mak|open|set|sum|us)(ing|ed)?|retrying|retry (in|after|with|later|at|once|again)"
+    r"|schedul|mak|open|sum|us)(ing|ed)?|re-?setting|re-set|reset (it|the|to)|retrying"
+    r"|retry (in|after|with|later|at|once|again)"
     r"|us(es?|ing|ed) (the |a |an |its "
     r"|our )?(\w+ )?(default"
     r"|cached?|previous|last|local|built-?in|fallback|stale|slower|old|embedded|bundled|copy|replica"
@@ -60,7 +61,8 @@ _DONE_ABOUT_IT = (
     r"|re-?(assigned|distributed|scheduled|routed|placed|balanced|spawned|issued|newed|freshed)"
     r"|taken over|moved (on )?to"
     r"|(raised|increased|enlarged|doubled|extended|lowered|reduced|halved) to|freed \d|cleaned|purged"
-    r"|then (a )?(200|ok|fine|passed|worked|succeeded)|used( instead)?$"
+    r"|then (a )?(200|ok|fine|passed|worked|succeeded)|used instead$"
+    r"|(default|fallback|cached?|previous|last|local|stale|copy|built-?in|old|own) (value |one |copy )?used$"
     r"|second (try|attempt) (ok|fine|passed|worked)"
     r"|dropped it|left (it )?as (it )?is|tolerated|accepted anyway|kept going|went on)\b"
 )
@@ -189,7 +191,14 @@ _TRAITS = {
         r"|(send|sending|sent|post|posting|deliver) (the |an? )?(mail|e-?mail|alert|notice"
         r"|message to slack|slack"
         r"|report mail|status)|(remove|delete|unlink|clean) (the )?(temp\w*|tmp|scratch|work ?dir|lock ?file)"
-        r"|releas(e|ing) (the )?lock|rm: cannot remove|rmdir: )\b"
+        r"|releas(e|ing) (the )?lock|rm: cannot remove|rmdir: "
+        r"|while (clos|releas|dispos|remov|delet|tear|shutt|disconnect|roll)ing"
+        r"|(on|at|during) (close|exit|shutdown|tear-?down|clean-?up|dispose)|tear-?down|atexit"
+        r"|rollback (also )?(failed|error)"
+        r"|(could not|cannot|can't|failed to|unable to|error) (close|closing|release|releasing|roll ?back"
+        r"|rolling back|flush logs?|disconnect)"
+        r"|(could not|cannot|can't|failed to|unable to) (remove|delete|unlink|clean)"
+        r" [^\n]{0,40}?\b(tmp|temp\w*|stag(e|ing)|scratch|spill|lock|pid))\b"
     ),
     Mark.FINE: (
         r"(?i)(?:^|[^`'\w])(ok|okay|done|2\d\d|ready|written|loaded|granted|fetched|passed|completed?"

@@ -40,6 +40,7 @@ CLASS_ONLY = 0.92  #: of an entry's strength, when only the exception's class sp
 WORDS = 0.7  #: entries up to this strength know words, not identifiers
 SAID = 0.65  #: least strength of words that contradict an exception's class
 DOUBTED = 0.8
+OF_STATUS = "http/s"  #: entries that know a status, whatever was answered with it
 HARMLESS = 0.97  #: least strength of an entry that knows a line to mean nothing
 WORTH_MATCHING = 0.16  #: least weight of a piece that can still support an answer
 WORTH_READING = 0.45  #: least weight of a piece whose words are read
@@ -85,7 +86,9 @@ class KnowledgeBase:
         """Name the cause; `unknown` when the evidence does not say."""
         evidence = reading.read(case.log)
         extra = reading.read_import_failure(case.context.import_failure)
-        candidates = rank(self.hits([*evidence.pieces, *extra]))
+        read = self._read([*evidence.pieces, *extra])
+        evidence.pieces = _besides(evidence.pieces, _harmless(read)) or evidence.pieces
+        candidates = rank(_without_harmless(read))
         candidates = refine.apply(case, evidence, candidates)
         candidates, told = context.apply(case, evidence, candidates)
         alone = self._calibration.confidence(candidates)
@@ -96,8 +99,10 @@ class KnowledgeBase:
 
     def hits(self, pieces: Iterable[Piece]) -> list[Hit]:
         """Every entry found in every piece, all patterns in one pass over each; then what the words say."""
-        pieces = list(pieces)
-        return _without_harmless(_doubt_classes(self._known(pieces), self._worded(pieces)))
+        return _without_harmless(self._read(list(pieces)))
+
+    def _read(self, pieces: list[Piece]) -> list[Hit]:
+        return _doubt_classes(self._known(pieces), self._worded(pieces))
 
     def _worded(self, pieces: list[Piece]) -> list[Hit]:
         """The latest pieces that may tell of a failure, read word by word."""
@@ -270,20 +275,29 @@ class KnowledgeDiagnostician:
         return self._knowledge.diagnose(case)
 
 
-def _without_harmless(hits: list[Hit]) -> list[Hit]:
-    """A printed line known to be harmless (cause unknown) is no evidence, whatever else is found in it."""
-    harmless = {
+def _harmless(hits: list[Hit]) -> set[int]:
+    """The printed lines known to be harmless (cause unknown): no reader is to hear of them."""
+    return {
         id(hit.piece)
         for hit in hits
         if hit.entry.cause is RootCause.UNKNOWN
         and hit.entry.strength >= HARMLESS
         and hit.piece.kind == "line"
     }
+
+
+def _without_harmless(hits: list[Hit]) -> list[Hit]:
+    """A harmless line is no evidence, whatever else is found in it."""
+    harmless = _harmless(hits)
     return [hit for hit in hits if id(hit.piece) not in harmless]
 
 
+def _besides(pieces: list[Piece], left_out: set[int]) -> list[Piece]:
+    return [piece for piece in pieces if id(piece) not in left_out]
+
+
 def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:
-    """An exception's class counts less when its message speaks of something else.
+    """An exception's class or a status counts less when its message speaks of something else.
 
     `AuthenticationException: The remote certificate is invalid` is about a certificate.
     """
@@ -294,7 +308,8 @@ def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:
     kept = []
     for hit in known:
         causes = said.get(id(hit.piece))
-        if hit.of_class and causes and hit.entry.cause not in causes:
+        general = hit.of_class or hit.entry.name.startswith(OF_STATUS)
+        if general and causes and hit.entry.cause not in causes:
             hit = replace(hit, score=hit.score * DOUBTED)
         kept.append(hit)
     return kept + worded

@@ -354,6 +354,7 @@ def _started_after(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     if top.cause not in _OF_ACCESS or end is None or not _REMOTE_STATE.search(_message(end.piece)):
         return candidates
     between = [x for x in evidence.order if top.best.piece.line < x.number < end.piece.line]
+    between = [line for line in between if evidence.says(line)]
     started = next((line for line in between if _STARTED.search(line.text)), None)
     if started is None:
         return candidates

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from graph.domain import Facts, Remediation, RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence
-from tools.knowledge import course, linking, unread
+from tools.knowledge import course, endings, linking, unread
 from tools.knowledge.entries import Entry, Knowledge
 from tools.knowledge.ranking import Candidate, raised
 
@@ -102,6 +102,8 @@ _SHARED = frozenset(
 )
 CERTAIN = 0.97
 BEYOND_RIVALS = 0.96  #: confidence of an answer on which both readers agree
+#: rivals that do not tell whether it passes: how it ended, and that it took too long
+_SAYS_LITTLE = frozenset({RootCause.EXTERNAL_JOB_FAILED, RootCause.TIMEOUT})
 RIVALS = 0.75  #: of the answer's score, from which another cause takes the trust in a retry
 
 
@@ -186,9 +188,11 @@ def _work_was_done(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     top = candidates[0] if candidates else None
     if top is None or top.best is None or top.cause in (RootCause.CODE_ERROR, RootCause.PLATFORM_ERROR):
         return candidates
-    done = max((line.number for line in evidence.order if _DONE.search(line.text)), default=0)
     begin = evidence.chain.first if evidence.chain else 0
-    if not done or begin <= done or not top.best.piece.final:
+    if not begin or not top.best.piece.final:
+        return candidates
+    done = max((line.number for line in evidence.order if _DONE.search(line.text)), default=0)
+    if not done or begin <= done:
         return candidates
     why = f"line {done} shows that the task's work was done"
     score, passes = max(0.92, top.score + 0.05), top.best.entry.transient
@@ -299,6 +303,7 @@ _RULES: Sequence[Rule] = (
     _why_it_waited,
     _why_it_never_started,
     *linking.RULES,
+    *endings.RULES,
     *unread.RULES,
 )
 
@@ -334,7 +339,7 @@ def _lasting_rival(candidates: Candidates) -> RootCause | None:
         best = other.best
         if best is None or best.entry.transient or best.piece.recovered:
             continue
-        if other.score >= RIVALS * top.score and other.cause is not RootCause.EXTERNAL_JOB_FAILED:
+        if other.score >= RIVALS * top.score and other.cause not in _SAYS_LITTLE:
             return other.cause
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,17 +11,28 @@ from tools.evidence import Evidence, Piece
 from tools.knowledge import refine
 from tools.knowledge.entries import Knowledge
 from tools.knowledge.learned import Passage, Reader
-from tools.knowledge.pooling import Pool
-from tools.knowledge.ranking import Candidate, Hit
+from tools.knowledge.pooling import Margins, Pool
+from tools.knowledge.ranking import WRAPPER, Candidate, Hit
 
 WORDS_ALONE = 0.85  #: most that words are believed which no entry confirms
 DECISIVE = (
     0.99  #: least strength of an entry that no words overrule, in the failure or in the last complaints
 )
+EXACT = 0.97  #: least strength of an entry that words do not make pass by itself
+OVERRULES = 0.7  #: least certainty of words that overrule an entry that is strong in the failure itself
+ONLY_ENDED = 0.55  #: most that is believed of an end, where words around it do not speak of work elsewhere
+SPEAKS = 0.25  #: least margin of words that put such an end in doubt
 SILENT = 0.2  #: least margin of words that say anything
 STRONG = 0.85  #: least strength of an entry, in the failure itself, that words do not talk into `unknown`
 LEARNED = 0.6  #: strength of what only they say
 
+_TRACE = "\n@"  #: where an exception's frames begin
+#: an exception that says no more than that something failed
+_HOLLOW = re.compile(
+    r"(?i)^(?:[\w.]+(?:error|exception|failed): *)?"
+    r"(?:(?:an?|the|some|something|unspecified|unknown|unexpected|generic|internal|error|failed|failure|unsuccessful|went|wrong|has|was|is|occurred|happened|task|step"
+    r"|operation|see|logs?|above|for|details?|exception)\b[\s.:!,]*)+$"
+)
 
 _ENDED = RootCause.EXTERNAL_JOB_FAILED  # said by how it ended, not by words
 _NOT_THERE = frozenset({"KeyError", "IndexError"})
@@ -47,10 +59,15 @@ class SecondReading:
     ) -> tuple[list[Candidate], Sure]:
         """The causes anew ordered; what was moved by knowledge beyond the log, or is the user's, stays."""
         margins = self._reader.read(evidence)
-        if not margins or max(margins.values()) < SILENT:
+        first = candidates[0] if candidates else None
+        says = bool(margins) and max(margins.values()) >= SILENT
+        if first is not None and not moved and _only_ended(first, margins):
+            alone = Sure(
+                min(alone.confidence, ONLY_ENDED), enough=alone.enough and max(margins.values()) < SPEAKS
+            )
+        if not says:
             return candidates, alone
         chances = self._pool.chances(candidates, margins)
-        first = candidates[0] if candidates else None
         if first is not None and (moved or first.why or _settled(first)):
             chance = self._believed(chances.get(first.cause, 0.0))
             return candidates, Sure(max(alone.confidence, chance), alone.enough or self._enough(chance))
@@ -59,7 +76,7 @@ class SecondReading:
         vague = cause in (_ENDED, RootCause.UNKNOWN) or not self._enough(chance)
         if first is not None and first.cause is _ENDED and vague:
             return candidates, alone
-        if first is not None and _strong(first) and alone.enough and not self._enough(chance):
+        if first is not None and _strong(first) and alone.enough and self._doubtful(first, cause, chance):
             # The words are in doubt themselves: what an entry is sure of stays, and is believed less.
             chance = self._believed((alone.confidence + chances.get(first.cause, 0.0)) / 2)
             return candidates, Sure(chance, self._enough(chance))
@@ -68,9 +85,23 @@ class SecondReading:
             return candidates, Sure(chance, enough=False)
         if first is None or first.cause is not cause:
             candidates = self._led_by(cause, evidence, candidates)
+            if not candidates or candidates[0].cause is not cause:
+                return candidates, Sure(0.0, enough=False)
             if not candidates[0].hits[0].patterns:
                 chance = min(chance, WORDS_ALONE)
         return candidates, Sure(chance, self._enough(chance))
+
+    def _doubtful(self, first: Candidate, cause: RootCause, chance: float) -> bool:
+        """Too little to take a strong entry's place."""
+        if not self._enough(chance) or cause is first.cause:
+            return not self._enough(chance)
+        return chance < OVERRULES or self._unsafe(first, cause)
+
+    def _unsafe(self, first: Candidate, cause: RootCause) -> bool:
+        """Words would make a passing failure of one that an entry knows to last."""
+        known = first.best is not None and first.best.entry.strength >= EXACT and not first.best.of_class
+        lasts = first.best is not None and not first.best.entry.transient
+        return known and lasts and cause is not first.cause and self._knowledge.causes[cause].transient
 
     def _enough(self, chance: float) -> bool:
         return chance >= self._pool.answer_from
@@ -87,7 +118,7 @@ class SecondReading:
         if held is not None:
             return [held, *others]
         passage = self._reader.decisive(evidence, cause)
-        if passage is None:
+        if passage is None or _HOLLOW.search(passage.text.partition(_TRACE)[0]):
             return list(candidates)
         why = "no entry knows it: its words speak for that"
         hit = Hit(
@@ -99,6 +130,14 @@ class SecondReading:
 def _piece(evidence: Evidence, passage: Passage) -> Piece:
     held = (piece for piece in evidence.pieces if piece.line == passage.line)
     return next(held, Piece("line", passage.line, passage.text, passage.weight))
+
+
+def _only_ended(first: Candidate, margins: Margins) -> bool:
+    """Nothing but a wrapper speaks, and the words around it do not speak of work that failed elsewhere."""
+    if first.cause is not _ENDED or first.why or first.best is None or not margins:
+        return False
+    generic = first.best.entry.strength <= WRAPPER and not first.best.entry.own
+    return generic and max(margins, key=lambda one: margins[one]) is not _ENDED
 
 
 def _strong(first: Candidate) -> bool:

@@ -30,7 +30,7 @@ from evals.benchmarks.crash.mutations import MUTATIONS
 from evals.benchmarks.crash.points import Plan, install
 from evals.benchmarks.herd import settings_for
 from evals.benchmarks.quiet import quiet
-from server import runner
+from server import hands
 from server.app import create_app
 from server.db import sqlite_connection
 from server.embedded import EmbeddedServer
@@ -113,7 +113,7 @@ class Zygote:
         policy = load_policy(settings.policy, catalogue=ActionCatalogue.default())
         _once(people, "load_policy", policy)
         _once(ssl, "create_default_context", ssl.create_default_context())
-        runner.AT_ONCE = AT_ONCE
+        hands.MOST = hands.FEWEST = AT_ONCE
         install(self._plan)
         _limit_pages(weather)
         if start.mutation:

@@ -1,0 +1,113 @@
+"""What the last exception only shows: a status told of before it, a process that died, tidying up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from graph.domain import RootCause
+from tools.diagnosis import Case
+from tools.evidence import Evidence
+from tools.knowledge.linking import LEAD, REASON_LINES, said_before
+from tools.knowledge.ranking import JUST, STANDS, SURE, WITHIN, Candidate, Hit, raised
+
+Candidates = list[Candidate]
+SAYS = 0.6  #: least strength of what a message is read to say
+LOUD = 0.6  #: least weight of a complaint that tidying up followed
+_STATUS = re.compile(r"\b[45]\d\d\b")
+#: an answer's own words about its status
+_TOLD = re.compile(r"(?i)[\"']?(?:message|detail|reason|description|error|msg)[\"']?\s*[:=]\s*\S")
+_CUT_OFF = re.compile(r"(?i)connection ?reset|broken ?pipe|EOFError|connection (?:closed|aborted|lost)")
+_DIED = re.compile(
+    r"(?i)killed by signal|terminated abruptly|process(?:es)? (?:has |have )?died|(?:worker|child|process)\b"
+    r"[^\n]{0,40}\b(?:died|was killed|is killed|got killed|exited unexpectedly|crashed)"
+)
+_GONE = frozenset({RootCause.WORKER_LOST, RootCause.OUT_OF_MEMORY})
+_TIDYING = re.compile(
+    r"\n@raised [^\n]*\b_?(?:rmtree\w*|unlink|rmdir|remove|close|rollback|__exit__|__aexit__|__del__"
+    r"|tear_?down)$"
+    r"|\n@code [^\n]*(?:\brmtree\(|\bunlink\(|\bos\.remove\(|\brmdir\(|\.close\(\)|\.rollback\(\)"
+    r"|\bclean_?up\w*\(|\btear_?down\w*\()",
+    re.MULTILINE,
+)
+_NO_NAME = re.compile(
+    r"(?:://|@|\bhost(?:name)?\W{1,4})(?:[\w-]+[.-])*(?:None|null|undefined|nil)(?=[.:/'\" )]|$)"
+)
+
+
+def _of_failure(candidates: Candidates) -> Hit | None:
+    """The first answer's best hit, when it is in the failure that ended the task."""
+    best = candidates[0].best if candidates and not candidates[0].why else None
+    return best if best is not None and best.piece.final and best.piece.raised is not None else None
+
+
+def status_told(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Code sums up an answer by its status; a line just before gives the same status with a message."""
+    best = _of_failure(candidates)
+    if best is None or best.piece.raised is None:
+        return candidates
+    message = best.piece.raised.message
+    status = _STATUS.search(message)
+    if status is None or _TOLD.search(message) or best.entry.strength >= SURE:
+        return candidates
+    begin = evidence.chain.first if evidence.chain else best.piece.raised.first
+    for other in candidates[1:]:
+        for hit in other.hits:
+            piece = hit.piece
+            just = piece.kind == "line" and 0 < begin - piece.line <= JUST and piece.errorish
+            same = status.group() in piece.text and _TOLD.search(piece.text) is not None
+            if just and same and hit.entry.strength >= SAYS and other.cause not in WITHIN:
+                why = f"line {piece.line} gives the answer's own words"
+                return raised(candidates, other.cause, candidates[0].score + LEAD, why)
+    return candidates
+
+
+def peer_died(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A connection between processes breaks because one of them died, and the chain says so."""
+    best = _of_failure(candidates)
+    if best is None or best.entry.cause is not RootCause.NETWORK_UNREACHABLE:
+        return candidates
+    if not _CUT_OFF.search(best.piece.text[:300]):
+        return candidates
+    for other in candidates[1:]:
+        told = (h.piece for h in other.hits if h.piece.final and h.piece is not best.piece)
+        if other.cause in _GONE and any(_DIED.search(piece.text[:300]) for piece in told):
+            return raised(candidates, other.cause, candidates[0].score + LEAD, "the other process died")
+    return candidates
+
+
+def tidied(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """What fails while tidying up after a complaint is not why the work failed."""
+    best = _of_failure(candidates)
+    if best is None or best.piece.raised is None or not _TIDYING.search(best.piece.text):
+        return candidates
+    begin, same = best.piece.raised.first, {hit.piece.line for hit in candidates[0].hits}
+    for other in candidates[1:]:
+        for hit in other.hits:
+            piece = hit.piece
+            stands = (
+                piece.line not in same
+                and piece.errorish
+                and not (piece.final or piece.recovered or piece.aside)
+            )
+            loud = piece.weight >= LOUD and hit.entry.strength >= SURE and piece.near
+            if stands and loud and 0 < begin - piece.line <= REASON_LINES and other.cause not in WITHIN:
+                why = f"line {piece.line} came before it was tidied up"
+                return raised(candidates, other.cause, candidates[0].score + LEAD, why)
+    return candidates
+
+
+def host_of_nothing(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A host's name with `None` in it was put together from a setting that is not there."""
+    top = candidates[0] if candidates else None
+    if top is None or top.cause is not RootCause.NETWORK_UNREACHABLE or top.best is None:
+        return candidates
+    texts = [top.best.piece.text, *(line.text for line in said_before(evidence))]
+    if top.best.piece.weight < STANDS or not any(_NO_NAME.search(text) for text in texts):
+        return candidates
+    why = "the host's name was put together from a setting that is not there"
+    return raised(candidates, RootCause.MISSING_CONFIGURATION, top.score + LEAD, why)
+
+
+Rule = Callable[[Case, Evidence, Candidates], Candidates]
+RULES: Sequence[Rule] = (status_told, peer_died, tidied, host_of_nothing)
