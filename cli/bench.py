@@ -62,7 +62,9 @@ BENCHES: Mapping[str, tuple[str, Arguments, bool]] = MappingProxyType(
     }
 )
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+ON_POSTGRES = tuple(name for name, (_, _, needs) in BENCHES.items() if needs)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -70,9 +72,11 @@ def main(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help=f"{', '.join(BENCHES)}, or all")] = "all",
     report: Annotated[Path, typer.Option(help="folder for JSON and page")] = Path(".airmedic/bench/figures"),
-    postgres: Annotated[str, typer.Option(help="URL of an empty PostgreSQL database, for those on it")] = "",
+    postgres: Annotated[
+        str, typer.Option(help=f"URL of an empty PostgreSQL database, for {', '.join(ON_POSTGRES)}")
+    ] = "",
 ) -> None:
-    """Measure, and write table, JSON and one page; status 1 when a benchmark itself failed.
+    """Measure, print tables, and write JSON and one page; status 1 when a benchmark itself failed.
 
     Further options go to the one that is named: `airmedic bench crash --kills 2000`.
     """

@@ -23,7 +23,9 @@ Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="the incident's
 Url = Annotated[str, typer.Option(envvar="AIRMEDIC_URL", help="where Airmedic answers")]
 Token = Annotated[
     str | None,
-    typer.Option(envvar=["AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN"], help="its API token", show_envvar=True),
+    typer.Option(
+        envvar=["AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN"], help="an access token for it", show_envvar=True
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask back")]
 AsJson = Annotated[bool, typer.Option("--json", help="print what the API answered")]
@@ -74,7 +76,7 @@ def incidents(
 
 
 def show(number: Number, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> None:
-    """Show one incident: what failed, why, what was decided and done, and how it went."""
+    """Show one incident: what failed and why, what was done, how it went."""
     found = call(url, token, lambda client: client.incident(number))
     if as_json:
         _print_json(found)
@@ -119,7 +121,7 @@ def reject(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Reject the plan; the next one is looked for, or people take over."""
+    """Reject the plan. The next one is looked for, or people take over."""
     _decide(number, {"type": "reject", "message": reason}, url, token)
 
 
@@ -150,13 +152,13 @@ def reopen(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Give an escalated incident back to Airmedic, after the code or the credentials were mended."""
+    """Give an escalated incident back to Airmedic. The code or the credentials were mended meanwhile."""
     opened = call(url, token, lambda client: client.reopen(number, reason))
     typer.echo(f"incident {opened['id']} is open again")
 
 
 def pause(url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Kill switch: from now on nothing is written to Airflow, until `airmedic resume`."""
+    """Kill switch: nothing is written to Airflow any more. `airmedic resume` takes it back."""
     call(url, token, lambda client: client.control({"paused": True}))
     typer.echo("paused: nothing is written to Airflow until `airmedic resume`")
 

@@ -28,12 +28,12 @@ app = typer.Typer(
 # Commands that are typer applications of their own: name, module (its `app`), what it does.
 SUB_APPS: tuple[tuple[str, str, str], ...] = (
     ("diagnose", "cli.diagnose", "Say why a task failed, from its log alone."),
-    ("eval", "cli.eval", "Measure diagnoses on labelled logs, healing on a real Airflow."),
+    ("eval", "cli.eval", "Measure diagnoses of labelled logs, and healing."),
     ("console", "cli.console", "Serve the operators' console apart from its server."),
     ("demo", "cli.demo", "Start a real Airflow, break a pipeline, and watch it heal."),
     ("migrate", "cli.migrate", "Bring the database up to date, or carry it over to Postgres."),
-    ("bench", "cli.bench", "Measure Airmedic on this machine, beside baselines."),
-    ("policy", "cli.policy", "Check a policy file."),
+    ("bench", "cli.bench", "Measure Airmedic on this machine."),
+    ("policy", "cli.policy", "Say what the policy allows, and why it decided so."),
     ("audit", "cli.audit", "Read the audit trail, and prove that nobody changed it."),
     ("token", "cli.tokens", "Make, list and revoke access tokens."),
 )
@@ -46,7 +46,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="AIRMEDIC_HOST for this start")] = None,
     port: Annotated[int | None, typer.Option(help="AIRMEDIC_PORT for this start")] = None,
 ) -> None:
-    """Watch over your Airflow: API, driver and poll, until Ctrl-C. Starts in shadow mode."""
+    """Watch over your Airflow, until Ctrl-C. In shadow mode, unless AIRMEDIC_HEALING=on."""
     from server.loop import start_up
 
     start_up()
@@ -65,7 +65,7 @@ def serve(
 
 @app.command()
 def worker() -> None:
-    """Drive incidents beside other processes on one Postgres database, without the HTTP server."""
+    """Drive incidents, without an HTTP server. Any number of them share one Postgres database."""
     from server.loop import start_up
 
     start_up()
@@ -81,7 +81,7 @@ def worker() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check everything that can be wrong between Airmedic and your Airflow, and say what to do."""
+    """Find what is wrong between Airmedic and Airflow. Says what to do about it."""
     from cli.doctor import run
 
     raise typer.Exit(run(say=typer.echo))

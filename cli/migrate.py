@@ -13,7 +13,7 @@ from server.settings import load_database_url
 
 BEHIND, WRONG = 1, 2
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command()

@@ -49,7 +49,8 @@ def explain(
     incident: Annotated[int, typer.Argument(metavar="INCIDENT", min=1, help="the incident's number")],
     url: Annotated[str, typer.Option(envvar="AIRMEDIC_URL", help="where Airmedic answers")] = DEFAULT_URL,
     token: Annotated[
-        str | None, typer.Option(envvar=["AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN"], help="its API token")
+        str | None,
+        typer.Option(envvar=["AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN"], help="an access token for it"),
     ] = None,
 ) -> None:
     """Say which rule decided about an incident's plan, and why."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from evals.cases import EvalCase
 from graph.domain import RootCause
@@ -18,7 +18,6 @@ _FRAME = re.compile(
     r"^\[[^\]]*\] |^  File .*$|^.*(?:::|DAG bundles|DagBag|Worker startup|Bash command failed).*$|\d+",
     re.MULTILINE,
 )
-Classifier = Callable[[Sequence[str], Sequence[str]], list[RootCause]]
 
 # What a person would grep for on a first afternoon, in this order.
 KEYWORDS: tuple[tuple[str, RootCause], ...] = (

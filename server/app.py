@@ -90,22 +90,32 @@ def create_app(
         responses={500: {"model": Problem, **documented(500)[500]}},
     )
     app.state.doorkeeper = doorkeeper
+    _add_routes(app, demo_source=(source or SourceState()) if settings.demo else None)
+    add_problem_handlers(app)
+    _add_middleware(app, senders=senders, bodies=bodies, origins=origins)
+    app.lane = Envelope(webhook.Lane(senders=senders, bodies=bodies))
+    return app
+
+
+def _add_routes(app: FastAPI, *, demo_source: SourceState | None) -> None:
     api = APIRouter(prefix="/api", dependencies=[Depends(caller)], responses=documented(401, 403, 421, 429))
     parts = (overview, incidents, decisions, control, desk, me, chat)
     for part in (one.router for one in parts):
         api.include_router(part)
-    if settings.demo:
+    if demo_source is not None:
         api.include_router(demo.router)
         # The pipeline of the demo reads this one, from the source's own port: here people look at it.
-        viewer = Depends(require(Role.VIEWER))
-        refusals = documented(401, 403, 421, 422, 429)
         app.include_router(
-            employees_router(source or SourceState()), dependencies=[viewer], responses=refusals
+            employees_router(demo_source),
+            dependencies=[Depends(require(Role.VIEWER))],
+            responses=documented(401, 403, 421, 422, 429),
         )
     for router in (webhook.router, api, health.router):
         app.include_router(router)
-    add_problem_handlers(app)
-    # The last one added is the outermost.
+
+
+def _add_middleware(app: FastAPI, *, senders: Senders, bodies: Bodies, origins: tuple[str, ...]) -> None:
+    """The last one added is the outermost."""
     app.add_middleware(Idempotency)
     app.add_middleware(Gate, bodies=bodies)
     if origins:
@@ -118,5 +128,3 @@ def create_app(
         )
     app.add_middleware(Fence, senders=senders)
     app.add_middleware(Envelope)
-    app.lane = Envelope(webhook.Lane(senders=senders, bodies=bodies))
-    return app

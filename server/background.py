@@ -47,11 +47,21 @@ async def forever(
 
 @asynccontextmanager
 async def beside(**jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run the jobs, each a task of its name, until the block is left; they have ended when it is."""
+    """Run the jobs, each a task of its name, until the block is left; they have ended when it is.
+
+    One that ends by an error ends alone, and it is told: neither the others nor the block feel it.
+    """
     tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+    for task in tasks:
+        task.add_done_callback(_tell)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (failed := task.exception()) is not None:
+        log.error("job_ended", job=task.get_name(), error=type(failed).__name__, exc_info=failed)

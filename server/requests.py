@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import Executable, bindparam, insert, select, update
+from sqlalchemy import Executable, bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Door, IncidentKind, Status, TaskRef, TaskSnapshot
+from graph.domain import Door, IncidentKind, TaskRef, TaskSnapshot
 from graph.errors import DecisionConflict
 from server.audit.chain import AuditEntry
 from server.audit.trail import AuditTrail
@@ -23,8 +23,9 @@ from server.db.database import store_errors
 from server.db.prepared import Prepared
 from server.db.tables import EventRow, IncidentRow
 from server.db.tables_chat import RequestRow
+from server.opening import open_key, opened, reopening
 from server.record import IncidentRecord, Occurrence
-from server.store import REOPENED, IncidentStore, insert_once, open_key
+from server.store import IncidentStore, insert_once
 from tools.requested import Request, Wish, asked_for, request_ref
 
 # Of these an incident may hold the task instance that a retry is asked for.
@@ -160,25 +161,7 @@ class Requests:
             received_at=now,
         )
         key = open_key(occurrence)
-        row = {
-            "open_key": key,
-            "kind": kind.value,
-            "airflow": self._airflow_id,
-            **subject.task.model_dump(),
-            "try_number": subject.try_number,
-            "operator": subject.operator,
-            "severity": "medium" if kind is IncidentKind.REQUEST else "high",
-            "status": Status.OPEN.value,
-            "reason": "",
-            "version": 1,
-            "attempt": 0,
-            "failures": 0,
-            "epoch": 0,
-            "opened_at": now,
-            "updated_at": now,
-            "wake_at": now,
-            "failed_at": subject.end,
-        }
+        row = opened(occurrence, subject, key, now)
         created = await connection.execute(insert_once(self.engine, IncidentRow, row))
         if created.rowcount != 1:
             raise DecisionConflict(f"an incident about {subject.task} was opened in this very moment")
@@ -196,20 +179,7 @@ class Requests:
 
     async def _give_back(self, connection: AsyncConnection, known: IncidentRecord, now: datetime) -> None:
         """The same as a person's reopening: the graph looks at it afresh, and finds the request."""
-        back = (
-            update(IncidentRow)
-            .where(col(IncidentRow.id) == known.id, col(IncidentRow.status) == Status.ESCALATED.value)
-            .values(
-                status=Status.OPEN.value,
-                outcome=None,
-                reason="",
-                answer=REOPENED,
-                wake_at=now,
-                updated_at=now,
-                version=col(IncidentRow.version) + 1,
-            )
-        )
-        if (await connection.execute(back)).rowcount != 1:
+        if (await connection.execute(reopening(known.id, now))).rowcount != 1:
             raise DecisionConflict(f"incident {known.id} is {known.status}: Airmedic works on it")
 
     async def _note(

@@ -26,11 +26,12 @@ from server.driving import Taken
 from server.hands import Hands
 from server.narration import columns_of, events_of
 from server.observe.heartbeats import Heartbeats
+from server.opening import REOPENED
 from server.people.notices import of_outcome, of_question
 from server.people.notifier import Notice, Notifier
 from server.record import IncidentRecord, Lease
 from server.rush import Rush
-from server.store import REOPENED, IncidentStore
+from server.store import IncidentStore
 
 log = structlog.get_logger("runner")
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
-from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot, digest
+from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot
 from graph.errors import DecisionConflict
 from server.audit.chain import AuditEntry
 from server.audit.trail import audited, bounded
@@ -35,33 +35,10 @@ from server.driving import LINES, log_row
 from server.driving import insert_once as insert_once
 from server.folding import StoreFolding
 from server.members import STAND, cause_row, forget_stale
+from server.opening import open_key, opened, reopening
 from server.record import IncidentRecord, Occurrence
 from server.store_reads import ENDED
 from tools.correlation import Cause
-from tools.signature import template
-
-REOPENED = {"reopened": True}  # stands in `answer` until the graph has begun again
-
-
-def open_key(occurrence: Occurrence) -> str:
-    """What one open incident is about, for the unique index: a task, or a mapped task with one error.
-
-    The map indexes of one task that fail with the same error have one cause, and are one incident.
-    """
-    task = occurrence.task
-    error = template(occurrence.error) if task.map_index >= 0 else ""
-    return digest(
-        [
-            occurrence.kind,
-            occurrence.airflow,
-            task.dag_id,
-            task.run_id,
-            task.task_id,
-            task.map_index >= 0,
-            error,
-        ]
-    )
-
 
 OPENED = Prepared(lambda dialect, _names: insert_once_in(dialect, IncidentRow))
 OF_KEY = Prepared(
@@ -154,7 +131,7 @@ class IncidentStore(StoreFolding):
         """
         now = self._clock()
         key = await self._key_of_open(occurrence) or open_key(occurrence)
-        row = _fresh(occurrence, snapshot, key, now)
+        row = opened(occurrence, snapshot, key, now)
 
         async def write(writing: Writing) -> tuple[int, bool]:
             connection = writing.connection
@@ -187,7 +164,7 @@ class IncidentStore(StoreFolding):
         await connection.execute(mine.where(awake).values(wake_at=now))
         # Somebody ran it again and it failed again: that is news, even with a person.
         again = col(IncidentRow.try_number) < occurrence.try_number
-        await connection.execute(self._reopening(incident_id, now).where(again))
+        await connection.execute(reopening(incident_id, now).where(again))
 
     async def _key_of_open(self, occurrence: Occurrence) -> str | None:
         """A map index that the poll found without its error joins what its siblings opened."""
@@ -300,26 +277,10 @@ class IncidentStore(StoreFolding):
             return f"incident {incident_id} asks nothing now; it is {record.status}"
         return f"the question of incident {incident_id} has expired"
 
-    @staticmethod
-    def _reopening(incident_id: int, now: datetime) -> Update:
-        return (
-            update(IncidentRow)
-            .where(col(IncidentRow.id) == incident_id, col(IncidentRow.status) == Status.ESCALATED.value)
-            .values(
-                status=Status.OPEN.value,
-                outcome=None,
-                reason="",
-                answer=REOPENED,
-                wake_at=now,
-                updated_at=now,
-                version=col(IncidentRow.version) + 1,
-            )
-        )
-
     async def reopen(self, incident_id: int, *, by: str, reason: str) -> IncidentRecord:
         """A person gives an escalated incident back: it is looked at afresh, spent plans stay spent."""
         entry = AuditEntry(kind="reopened", by=by, incident_id=incident_id, data={"reason": reason})
-        done = await self._write(self._reopening(incident_id, self._clock()), entry=entry)
+        done = await self._write(reopening(incident_id, self._clock()), entry=entry)
         record = await self.incident(incident_id)
         if not done:
             raise DecisionConflict(
@@ -391,26 +352,3 @@ def _answered(given: DecisionRow) -> AuditEntry:
         "args": bounded(given.args),
     }
     return AuditEntry(kind="answered", by=given.by, incident_id=given.incident_id, data=data)
-
-
-def _fresh(occurrence: Occurrence, snapshot: TaskSnapshot, key: str, now: datetime) -> dict[str, Any]:
-    """An incident that is due at once."""
-    return {
-        "open_key": key,
-        "kind": occurrence.kind.value,
-        "airflow": occurrence.airflow,
-        **occurrence.task.model_dump(),
-        "try_number": occurrence.try_number,
-        "operator": snapshot.operator,
-        "severity": "high",
-        "status": Status.OPEN.value,
-        "reason": "",
-        "version": 1,
-        "attempt": 0,
-        "failures": 0,
-        "epoch": 0,
-        "opened_at": now,
-        "updated_at": now,
-        "wake_at": now,
-        "failed_at": snapshot.end,
-    }

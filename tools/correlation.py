@@ -28,7 +28,6 @@ KERNEL_CHARS = 160
 READ_CHARS = 2000  # of an error are looked at
 LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1|0\.0\.0\.0")
 SCHEME_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432, "mysql": 3306}
-WEB = frozenset({"http", "https"})
 STORES = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "wasb", "wasbs", "abfs", "abfss", "hdfs", "oss", "cos"})
 WORDS = frozenset({"host", "the", "name", "hostname", "address", "port"})  # of a sentence, no hosts
 FILES = re.compile(

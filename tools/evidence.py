@@ -71,8 +71,6 @@ class Evidence:
     pieces: list[Piece]
     chain: Chain | None = None  #: the exception chain that ended the task
     end: int = 0  #: line of the failure's end; 0 when the log shows none
-    exit_code: int | None = None
-    signal: int | None = None
     total: int = 0
     order: list[LogLine] = field(default_factory=list)
 
@@ -311,9 +309,7 @@ def _enrich(evidence: Evidence, chains: list[Chain], content: Sequence[dict[str,
     """Take from Airflow 3's structure what its text leaves out: exit codes, signals, notes, groups."""
     for event in content:
         for key in ("exit_code", "signal"):
-            value = event.get(key)
-            if isinstance(value, int):
-                setattr(evidence, key, value)
+            if isinstance(event.get(key), int):
                 _add_end(evidence, event)
         detail = event.get("error_detail")
         if isinstance(detail, list):

@@ -68,7 +68,6 @@ class Raised:
     frames: list[Frame] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     depth: int = 0  #: 0 is the outermost of its chain
-    language: str = "python"
     level: str = ""
 
     @property
@@ -230,8 +229,6 @@ def _java_chain(lines: Sequence[LogLine], index: int) -> tuple[Chain, int]:
             index += 1
         number = lines[start].number
         message = "\n".join(parts).strip()[:MESSAGE_CHARS]
-        found.append(
-            Raised(match.group(1), message, number, number, lines[index - 1].number, language="java")
-        )
+        found.append(Raised(match.group(1), message, number, number, lines[index - 1].number))
         found[-1].level = lines[start].level
     return Chain(found), index

@@ -121,24 +121,29 @@ class Endpoint:
 
 @asynccontextmanager
 async def open_model(settings: ModelSettings) -> AsyncIterator[Endpoint]:
-    """The endpoint, with a connection pool that is closed at the end. It talks to `base_url` only."""
+    """The endpoint, for diagnoses."""
+    async with open_client(settings) as chat:
+        yield Endpoint(chat)
+
+
+@asynccontextmanager
+async def open_client(settings: ModelSettings) -> AsyncIterator[ChatOpenAI]:
+    """The model, with a connection pool that is closed at the end. It talks to `base_url` only."""
     from langchain_openai import ChatOpenAI
 
     with model_errors():
         # Redirects could carry a prompt to a host that nobody configured.
         client = httpx.AsyncClient(timeout=settings.seconds, follow_redirects=False)
     async with client:
-        yield Endpoint(
-            ChatOpenAI(
-                model=settings.model,
-                api_key=settings.api_key,
-                base_url=settings.base_url,
-                timeout=settings.seconds,
-                # Every request counts against the cap, so the client may not repeat one by itself.
-                max_retries=0,
-                max_completion_tokens=settings.output_tokens,
-                use_responses_api=False,
-                http_async_client=client,
-                http_socket_options=(),
-            )
+        yield ChatOpenAI(
+            model=settings.model,
+            api_key=settings.api_key,
+            base_url=settings.base_url,
+            timeout=settings.seconds,
+            # Every request counts against the cap, so the client may not repeat one by itself.
+            max_retries=0,
+            max_completion_tokens=settings.output_tokens,
+            use_responses_api=False,
+            http_async_client=client,
+            http_socket_options=(),
         )

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from graph.errors import ModelUnavailable
-from tools.llm_endpoint import ModelDeclined, ModelSettings, model_errors
+from tools.llm_endpoint import ModelDeclined, ModelSettings, model_errors, open_client
 from tools.llm_prompt import estimate_tokens
 from tools.llm_usage import DayCounter, Meter, ModelUse, Outcome
 
@@ -138,23 +137,6 @@ def text_of(message: BaseMessage) -> str:
 
 @asynccontextmanager
 async def open_talk(settings: ModelSettings, *, today: DayCounter | None = None) -> AsyncIterator[Talk]:
-    """The model, with a connection pool that is closed at the end."""
-    from langchain_openai import ChatOpenAI
-
-    with model_errors():
-        # Redirects could carry a prompt to a host that nobody configured.
-        client = httpx.AsyncClient(timeout=settings.seconds, follow_redirects=False)
-    async with client:
-        chat = ChatOpenAI(
-            model=settings.model,
-            api_key=settings.api_key,
-            base_url=settings.base_url,
-            timeout=settings.seconds,
-            # Every request counts against the cap, so the client may not repeat one by itself.
-            max_retries=0,
-            max_completion_tokens=settings.output_tokens,
-            use_responses_api=False,
-            http_async_client=client,
-            http_socket_options=(),
-        )
+    """The model, for conversations."""
+    async with open_client(settings) as chat:
         yield Talk(chat, settings, today=today)

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Annotated
@@ -25,7 +26,8 @@ from server.listing import IncidentQuery, Listing
 LIMIT = 50
 BUDGET = 50.0  # milliseconds, the 99th percentile
 
-Draw = Callable[[random.Random], tuple[IncidentQuery, str | None]]
+Asked = tuple[IncidentQuery, str | None]  #: and the cursor to go on from
+Draw = Callable[[random.Random], Asked]
 
 
 class Measured(DomainType):
@@ -40,66 +42,71 @@ class Measured(DomainType):
     cpu_p99: float  #: the same in processor time, which a busy machine does not blur
 
 
+def questions(count: int) -> dict[str, Draw]:
+    """What is asked of a store of so many, by name."""
+    return {
+        "newest page": _asks(),
+        "deep page": lambda rng: (IncidentQuery(), str(rng.randrange(1, count))),
+        "what asks a person": _asks(statuses=[Status.WAITING_DECISION]),
+        "one DAG, one outcome": _of_one_dag,
+        "four filters, any depth": _often_deep(_combined, count),
+        "a week, one severity": partial(_in_a_week, whole=APART * count),
+        "one word": _word,
+        "three words or more, any depth": _often_deep(_words, count),
+        "a word's beginning": _beginning,
+        "words and a filter, oldest first": _searched_and_filtered,
+        "last changed, one severity": _asks(severities=[Severity.HIGH], sort="updated"),
+    }
+
+
 def _asks(**given: object) -> Draw:
     return lambda _rng: (IncidentQuery.model_validate(given), None)
 
 
-def questions(count: int) -> dict[str, Draw]:
-    """What is asked, by name."""
-    end = START + APART * count
+def _often_deep(draw: Callable[[random.Random], IncidentQuery], count: int) -> Draw:
+    """Every other time from a place in the middle on."""
+    return lambda rng: (draw(rng), str(rng.randrange(1, count)) if rng.random() < 0.5 else None)
 
-    def deep(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        return IncidentQuery(), str(rng.randrange(1, count))
 
-    def of_one_dag(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        dag = f"orders_{rng.choice(('daily', 'hourly'))}_{rng.randrange(10)}"
-        return IncidentQuery(dags=(dag,), outcomes=(rng.choice(list(Outcome)),)), None
+def _of_one_dag(rng: random.Random) -> Asked:
+    dag = f"orders_{rng.choice(('daily', 'hourly'))}_{rng.randrange(10)}"
+    return IncidentQuery(dags=(dag,), outcomes=(rng.choice(list(Outcome)),)), None
 
-    def combined(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        query = IncidentQuery(
-            severities=(rng.choice(list(Severity)),),
-            causes=(rng.choice(list(RootCause)), rng.choice(list(RootCause))),
-            outcomes=(rng.choice(list(Outcome)),),
-            statuses=(rng.choice((Status.CLOSED, Status.ESCALATED, Status.WAITING_DECISION)),),
-        )
-        return query, str(rng.randrange(1, count)) if rng.random() < 0.5 else None
 
-    def in_a_week(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        since = START + (end - START) * rng.random()
-        return IncidentQuery(since=since, until=since + timedelta(days=7), severities=(Severity.LOW,)), None
+def _combined(rng: random.Random) -> IncidentQuery:
+    return IncidentQuery(
+        severities=(rng.choice(list(Severity)),),
+        causes=(rng.choice(list(RootCause)), rng.choice(list(RootCause))),
+        outcomes=(rng.choice(list(Outcome)),),
+        statuses=(rng.choice((Status.CLOSED, Status.ESCALATED, Status.WAITING_DECISION)),),
+    )
 
-    def word(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        words = ("network", "billing", f"db{rng.randrange(400)}", f"row {rng.randrange(10**7)}", "nowhere")
-        return IncidentQuery(text=rng.choice(words)), None
 
-    def words(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        cause = rng.choice(list(RootCause)).value.replace("_", " ")
-        text = f"{rng.choice(('orders', 'payroll'))} {cause} db{rng.randrange(400)}"
-        return IncidentQuery(text=text), str(rng.randrange(1, count)) if rng.random() < 0.5 else None
+def _in_a_week(rng: random.Random, *, whole: timedelta) -> Asked:
+    since = START + whole * rng.random()
+    return IncidentQuery(since=since, until=since + timedelta(days=7), severities=(Severity.LOW,)), None
 
-    def beginning(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        whole = rng.choice(("customers", "kubernetespodoperator", "internal", "connection", "scheduled"))
-        return IncidentQuery(text=whole[: rng.randrange(2, len(whole) + 1)]), None
 
-    def searched_and_filtered(rng: random.Random) -> tuple[IncidentQuery, str | None]:
-        query = IncidentQuery(
-            text=f"shipping db{rng.randrange(400)}", outcomes=(rng.choice(list(Outcome)),), sort="oldest"
-        )
-        return query, None
+def _word(rng: random.Random) -> Asked:
+    words = ("network", "billing", f"db{rng.randrange(400)}", f"row {rng.randrange(10**7)}", "nowhere")
+    return IncidentQuery(text=rng.choice(words)), None
 
-    return {
-        "newest page": _asks(),
-        "deep page": deep,
-        "what asks a person": _asks(statuses=[Status.WAITING_DECISION]),
-        "one DAG, one outcome": of_one_dag,
-        "four filters, any depth": combined,
-        "a week, one severity": in_a_week,
-        "one word": word,
-        "three words or more, any depth": words,
-        "a word's beginning": beginning,
-        "words and a filter, oldest first": searched_and_filtered,
-        "last changed, one severity": _asks(severities=[Severity.HIGH], sort="updated"),
-    }
+
+def _words(rng: random.Random) -> IncidentQuery:
+    cause = rng.choice(list(RootCause)).value.replace("_", " ")
+    return IncidentQuery(text=f"{rng.choice(('orders', 'payroll'))} {cause} db{rng.randrange(400)}")
+
+
+def _beginning(rng: random.Random) -> Asked:
+    whole = rng.choice(("customers", "kubernetespodoperator", "internal", "connection", "scheduled"))
+    return IncidentQuery(text=whole[: rng.randrange(2, len(whole) + 1)]), None
+
+
+def _searched_and_filtered(rng: random.Random) -> Asked:
+    query = IncidentQuery(
+        text=f"shipping db{rng.randrange(400)}", outcomes=(rng.choice(list(Outcome)),), sort="oldest"
+    )
+    return query, None
 
 
 async def measure(database_url: str, count: int, *, rounds: int) -> list[Measured]:

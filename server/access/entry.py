@@ -28,10 +28,6 @@ from server.settings import Settings
 log = structlog.get_logger("access")
 
 ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-# What anybody may ask: it changes nothing and says nothing of any incident. The webhook asks for signatures.
-PUBLIC = frozenset(
-    {"/healthz", "/readyz", "/webhook", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
-)
 
 bearer = HTTPBearer(auto_error=False, description="an access token (`airmedic token create`)")
 
@@ -94,11 +90,6 @@ async def check_exposure_with_tokens(settings: Settings) -> None:
 def local_hosts(settings: Settings) -> frozenset[str]:
     """The Host names answered while no token is asked: DNS rebinding brings others."""
     return frozenset({"localhost", "127.0.0.1", "::1", settings.host.strip("[]")})
-
-
-def answered_hosts(settings: Settings) -> frozenset[str] | None:
-    """The Host names answered by the settings alone; None when they make everybody show a token."""
-    return None if can_sign_in(settings, stored=False) else local_hosts(settings)
 
 
 def cors_origins(settings: Settings) -> tuple[str, ...]:
@@ -193,7 +184,6 @@ def require(role: Role) -> Require:
 
 ViewerDep = Annotated[Caller, Depends(require(Role.VIEWER))]
 OperatorDep = Annotated[Caller, Depends(require(Role.OPERATOR))]
-AdminDep = Annotated[Caller, Depends(require(Role.ADMIN))]
 
 
 async def check_approver(who: Caller, record: IncidentRecord, service: Service) -> None:

@@ -44,8 +44,6 @@ class Verb(StrEnum):
     CONSENT = "consent"  #: free text that sounds like an approval: it never is one
 
 
-DEEDS = frozenset({Verb.APPROVE, Verb.EDIT, Verb.REJECT, Verb.ANSWER, Verb.RETRY, Verb.PAUSE, Verb.UNPAUSE})
-
 # command → what follows it, and what it does
 COMMANDS: Mapping[Verb, tuple[str, str]] = MappingProxyType(
     {

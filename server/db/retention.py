@@ -95,8 +95,6 @@ class Retention:
         self._audit = audit
         self._clock = clock
         self._before = before
-        self.last: dict[str, int] = {}  #: what the last round removed
-        self.last_at: datetime | None = None
 
     async def round(self) -> dict[str, int]:
         """Remove what is due; how much of what was removed."""
@@ -117,10 +115,10 @@ class Retention:
             "deliveries": await self._deliveries(now - KEEP_DELIVERIES),
             "notices": await self._outbox.prune(old),
         }
-        self.last, self.last_at = {name: number for name, number in gone.items() if number}, now
-        if self.last:
-            log.info("pruned", **self.last)
-            await self._audit.note("pruned", by="airmedic", **self.last)
+        some = {name: number for name, number in gone.items() if number}
+        if some:
+            log.info("pruned", **some)
+            await self._audit.note("pruned", by="airmedic", **some)
         return gone
 
     # --- incidents ---

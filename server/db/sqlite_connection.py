@@ -4,8 +4,8 @@ The usual driver hands every call to a thread and back, which costs more than mo
 one a write transaction takes its turn among the connections of this process, begins IMMEDIATE, runs its
 statements in place (each takes microseconds: the pages are in memory), and commits in a thread, where the
 disk is waited for. A read in a transaction of its own goes to a thread once, rows and all, because nobody
-knows how long it takes; `in_place()` says that it is short. `SqliteFile.look` is for reads by key that are
-known to be short, on a connection that does nothing else.
+knows how long it takes. `SqliteFile.look` is for reads by key that are known to be short, on a connection
+that does nothing else.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -28,18 +27,6 @@ T = TypeVar("T")
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SAVEPOI")
 PAUSE = 0.005  # seconds between two tries to begin while another process writes
 FILE = "airmedic_file"  # the engine's option that holds its `SqliteFile`
-
-_short: ContextVar[bool] = ContextVar("short_read", default=False)
-
-
-@contextmanager
-def in_place() -> Iterator[None]:
-    """Reads within are by key or index: they are run where they are asked, without a thread."""
-    token = _short.set(True)
-    try:
-        yield
-    finally:
-        _short.reset(token)
 
 
 class SqliteFile:
@@ -115,8 +102,6 @@ class Connection:
         head = statement.lstrip()[:7].upper()
         if head.startswith(WRITES):
             await self._begin()
-            return call()
-        if _short.get() and head.startswith("SELECT"):
             return call()
         return await self._file.in_thread(call)
 

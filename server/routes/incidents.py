@@ -27,6 +27,21 @@ PLAIN = r"^[^\x00]*$"
 NoNul = Annotated[str, Query(min_length=1, max_length=1000, pattern=r"^[^\x00]+$")]
 IncidentId = Annotated[int, Path(ge=1, le=LARGEST)]
 Name = Annotated[list[NoNul], Query(max_length=20)]
+Words = Annotated[
+    str,
+    Query(
+        max_length=200,
+        pattern=PLAIN,
+        description="words of names, cause, reason and summary; the last may be the beginning of one",
+        examples=["orders connection ref"],
+    ),
+]
+Sort = Annotated[
+    Literal["newest", "oldest", "updated"], Query(description="a search (`q`) is not sorted by update")
+]
+Cursor = Annotated[
+    str | None, Query(pattern=r"^[0-9]{1,18}(-[0-9]{1,18})?$", description="`next` of the page before")
+]
 
 
 def in_our_time(value: datetime) -> datetime:
@@ -48,15 +63,7 @@ def etag(version: int) -> str:
 async def list_incidents(
     service: ServiceDep,
     _by: ViewerDep,
-    q: Annotated[
-        str,
-        Query(
-            max_length=200,
-            pattern=PLAIN,
-            description="words of names, cause, reason and summary; the last may be the beginning of one",
-            examples=["orders connection ref"],
-        ),
-    ] = "",
+    q: Words = "",
     status: Annotated[list[Status], Query(max_length=10)] = [],  # noqa: B006  FastAPI copies it
     outcome: Annotated[list[Outcome], Query(max_length=10)] = [],  # noqa: B006
     severity: Annotated[list[Severity], Query(max_length=10)] = [],  # noqa: B006
@@ -66,13 +73,8 @@ async def list_incidents(
     operator: Name = [],  # noqa: B006
     since: Annotated[Moment | None, Query(description="opened at or after")] = None,
     until: Annotated[Moment | None, Query(description="opened before")] = None,
-    sort: Annotated[
-        Literal["newest", "oldest", "updated"], Query(description="a search (`q`) is not sorted by update")
-    ] = "newest",
-    cursor: Annotated[
-        str | None,
-        Query(pattern=r"^[0-9]{1,18}(-[0-9]{1,18})?$", description="`next` of the page before"),
-    ] = None,
+    sort: Sort = "newest",
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     count: Annotated[bool, Query(description="say how many match, up to 1000")] = False,
 ) -> IncidentPage:

@@ -135,7 +135,6 @@ def test_exit_codes_stand_in_the_structure_only() -> None:
         content=({"event": event, "level": "error", "exit_code": 137},),
     )
     found = evidence.read(log)
-    assert found.exit_code == 137
     assert any("exit_code=137" in piece.text and piece.line == 1 for piece in found.pieces)
 
 

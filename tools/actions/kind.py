@@ -142,6 +142,27 @@ class ActionKind(ABC, Generic[T, A]):
         raise ActionRefused(f"{self.name} cannot be undone")
 
 
+class Harmless(ActionKind[T, A]):
+    """Changes nothing in Airflow: it is done once the ledger has it."""
+
+    writes: ClassVar[bool] = False
+    undoable: ClassVar[bool] = False
+
+    async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
+        return Preview(words=(self.describe(action),))
+
+    async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
+        return None
+
+    async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
+        return None
+
+    async def confirm(
+        self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
+    ) -> Confirmation:
+        return Confirmation(found=Found.DONE)
+
+
 AnyKind = ActionKind[Any, Any]
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from graph.domain import Action, ActionClass, BlastRadius
 from graph.errors import ActionRefused
-from tools.actions.kind import ActionKind, Confirmation, Found, Parameters, Preview
+from tools.actions.kind import Confirmation, Found, Harmless, Parameters, Preview
 from tools.actions.running import NOTE, OneTask
 from tools.actions.setting import SettingKind
 from tools.gateway import AirflowGateway
@@ -76,28 +76,17 @@ class Message(Parameters):
     message: str = Field(min_length=1, max_length=2000)
 
 
-class Notify(ActionKind[Audience, Message]):
+class Notify(Harmless[Audience, Message]):
     """A message for people. The ledger is its record, and whoever reads the ledger delivers it."""
 
     name: ClassVar[str] = "notify"
     kind: ClassVar[ActionClass] = ActionClass.IRREVERSIBLE
-    writes: ClassVar[bool] = False
-    undoable: ClassVar[bool] = False
     target = Audience
     args = Message
 
     def describe(self, action: Action) -> str:
         target, args = self.read(action)
         return f"tell {target.people}: {args.message}"
-
-    async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
-        return Preview(words=(self.describe(action),))
-
-    async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
-        return None
-
-    async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
-        return None
 
     async def confirm(
         self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str

@@ -18,7 +18,7 @@ from graph.domain import (
     TaskSnapshot,
 )
 from graph.errors import Conflict, NotFound
-from tools.actions.kind import ActionKind, Confirmation, Found, Parameters, Preview, listed
+from tools.actions.kind import ActionKind, Confirmation, Found, Harmless, Parameters, Preview, listed
 from tools.gateway import AirflowGateway
 
 NEVER_RAN = frozenset({"none", "upstream_failed", "skipped", "removed", "scheduled", "queued"})
@@ -36,33 +36,17 @@ class WaitArgs(Parameters):
     seconds: float = Field(ge=0, le=DAY)
 
 
-class Wait(ActionKind[Nothing, WaitArgs]):
+class Wait(Harmless[Nothing, WaitArgs]):
     """Stands first in a plan: the plan begins that much later. The clock waits, not this action."""
 
     name: ClassVar[str] = "wait"
     kind: ClassVar[ActionClass] = ActionClass.REVERSIBLE
-    writes: ClassVar[bool] = False
-    undoable: ClassVar[bool] = False
     target = Nothing
     args = WaitArgs
 
     def describe(self, action: Action) -> str:
         _, args = self.read(action)
         return f"wait {args.seconds:g} s"
-
-    async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
-        return Preview(words=(self.describe(action),))
-
-    async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
-        return None
-
-    async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
-        return None
-
-    async def confirm(
-        self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
-    ) -> Confirmation:
-        return Confirmation(found=Found.DONE)
 
 
 class MappedTask(Parameters):

@@ -103,9 +103,6 @@ class SetVariable(SettingKind[VariableTarget, VariableArgs]):
             await airflow.set_variable(target.key, str(value))
 
 
-FIELDS = ("host", "port", "schema", "login")
-
-
 class ConnectionTarget(Parameters):
     """A Connection, and its fields when the plan was made."""
 

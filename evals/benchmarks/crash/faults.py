@@ -37,7 +37,6 @@ class Done:
     """What was broken, and how often."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    unreached: set[str] = field(default_factory=set)
 
     @property
     def kills(self) -> int:
