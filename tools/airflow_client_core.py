@@ -1,7 +1,7 @@
 """The part of the generated Airflow client that sends requests, without its two hundred answer models.
 
 Importing the package imports every API and every model: a second of work and 20 MB, for what nothing here
-uses. So its package modules stand in empty while the three that are needed are imported.
+uses. So its package modules stand in empty while those that are needed are imported.
 """
 
 from __future__ import annotations
@@ -35,4 +35,4 @@ def _emptied() -> Iterator[None]:
 with _emptied():
     from airflow_client.client.api_client import ApiClient as ApiClient
     from airflow_client.client.configuration import Configuration as Configuration
-    from airflow_client.client.exceptions import ApiException as ApiException
+    from airflow_client.client.rest import should_bypass_proxies as should_bypass_proxies

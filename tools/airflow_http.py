@@ -26,10 +26,11 @@ from graph.errors import (
     NotAuthenticated,
     NotFound,
     NotPermitted,
+    SettingsInvalid,
 )
 from tools.airflow_auth import AIRFLOW_2, TokenSource
-from tools.airflow_client_core import ApiClient, Configuration
-from tools.airflow_line import AT_ONCE, AnswerLost, Line, NeverLeft, Parcel, tls_of
+from tools.airflow_client_core import ApiClient, Configuration, should_bypass_proxies
+from tools.airflow_line import AnswerLost, Line, NeverLeft, Parcel, tls_of
 from tools.redaction import redact
 
 T = TypeVar("T")
@@ -98,20 +99,18 @@ class AirflowHttp:
         timeout: float = 10.0,
         pause: float = FIRST_PAUSE,
     ) -> None:
+        """Raises `SettingsInvalid` when the environment's proxy cannot be used."""
         self._tokens = tokens
         self._pause = pause
-        self._client = ApiClient(
-            Configuration(
-                host=url.rstrip("/"),
-                retries=False,  # ours are below; and a redirect is an answer, never followed
-                verify_ssl=bool(verify),
-                ssl_ca_cert=verify if isinstance(verify, str) else None,
-                connection_pool_maxsize=AT_ONCE,
-            )
+        configuration = Configuration(
+            host=url.rstrip("/"),
+            retries=False,  # ours are below; and a redirect is an answer, never followed
+            verify_ssl=bool(verify),
+            ssl_ca_cert=verify if isinstance(verify, str) else None,
         )
+        self._line = Line(tls=tls_of(url, verify), proxy=_proxy(configuration), timeout=timeout)
+        self._client = ApiClient(configuration)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="airflow")
-        proxy = getattr(self._client.rest_client.pool_manager, "proxy", None)  # of the environment
-        self._line = Line(tls=tls_of(url, verify), proxy=proxy and proxy.url, timeout=timeout)
 
     async def ask(self, call: Call, into: Callable[[Any], T]) -> T:
         """Send it and translate the answer; what changes nothing is tried again while Airflow is away."""
@@ -175,6 +174,19 @@ class AirflowHttp:
         )
         leave_by = time.monotonic() + LEAVES if call.write else None
         return Parcel(method, url, sent, body, leave_by=leave_by, write=call.write)
+
+
+def _proxy(configuration: Configuration) -> str | None:
+    """The one that the environment names for this host. Raises `SettingsInvalid`."""
+    proxy: str | None = configuration.proxy
+    if not proxy or should_bypass_proxies(configuration.host, configuration.no_proxy or ""):
+        return None
+    if proxy.lower().startswith("socks"):
+        raise SettingsInvalid(
+            "the environment names a SOCKS proxy, which Airflow cannot be reached through: name one that "
+            "speaks HTTP, or list Airflow's host in NO_PROXY"
+        )
+    return proxy
 
 
 def _token_refused(reply: Reply) -> bool:

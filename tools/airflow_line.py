@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import yarl
 
+LONGEST_LINE = 64 * 1024  # bytes of an answer's status line, or of one of its headers
 AT_ONCE = 8  # requests at the same time: so many that read, and so many that write
 
 # Raised before any byte of the request has left.
@@ -70,9 +71,12 @@ class Line:
         self._timeout = timeout
         self._limit = timeout * 2 + 1  # `timeout` is for connecting and for each read; this for the whole
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._closed = False
 
     async def carry(self, parcel: Parcel) -> Answer:
         """Send it, and wait for the answer. Raises `NeverLeft` and `AnswerLost`."""
+        if self._closed:
+            raise NeverLeft("not sent, for we are closing")
         timeout = aiohttp.ClientTimeout(
             total=self._limit,
             connect=parcel.patience(self._limit),
@@ -82,7 +86,8 @@ class Line:
         try:
             async with self._session(write=parcel.write).request(
                 parcel.method,
-                yarl.URL(parcel.url, encoded=True),
+                # Without a name and a password in it: the token says who we are.
+                yarl.URL(parcel.url, encoded=True).with_user(None),
                 headers={"Accept-Encoding": "identity", **parcel.headers},
                 data=None if parcel.body is None else json.dumps(parcel.body).encode(),
                 allow_redirects=False,  # a redirect is an answer
@@ -105,6 +110,7 @@ class Line:
 
     async def aclose(self) -> None:
         """Hang up."""
+        self._closed = True
         for session in self._sessions.values():
             await session.close()
 
@@ -115,6 +121,8 @@ class Line:
                 connector=aiohttp.TCPConnector(limit=AT_ONCE, ssl=ssl_of, force_close=write),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=(_once,),
+                max_line_size=LONGEST_LINE,
+                max_field_size=LONGEST_LINE,
             )
         return self._sessions[write]
 

@@ -40,14 +40,14 @@ async def takeovers(judge: Judge, database_url: str, rounds: int, *, with_signal
             victim = await judge.one("SELECT lease_owner FROM incident WHERE lease_owner IS NOT NULL LIMIT 1")
             number = int(victim.rpartition(":")[2])
             assert number in pids, (victim, pids)
+            held = f"FROM incident WHERE lease_owner = '{victim}'"
+            before = await judge.one(f"SELECT json_object_agg(id, epoch) {held}")
             began = time.perf_counter()
             os.killpg(number, with_signal)
-            ids = await judge.one(f"SELECT array_agg(id) FROM incident WHERE lease_owner = '{victim}'")
             # Given back, and one of them driven again; the rest as the other worker has hands free.
-            held = f"SELECT count(*) FROM incident WHERE lease_owner = '{victim}'"
-            await judge.until(held, 0)
-            again = f"SELECT count(*) > 0 FROM incident WHERE id = ANY(ARRAY{ids}::bigint[]) AND epoch > 1"
-            await judge.until(again, True)
+            await judge.until(f"SELECT count(*) {held}", 0)
+            driven_again = " OR ".join(f"id = {one} AND epoch > {epoch}" for one, epoch in before.items())
+            await judge.until(f"SELECT count(*) > 0 FROM incident WHERE {driven_again}", True)
             taken.append(time.perf_counter() - began)
             if with_signal == signal.SIGSTOP:
                 os.killpg(number, signal.SIGCONT)

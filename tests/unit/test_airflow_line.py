@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from graph.errors import AirflowDoubt, AirflowUnreachable
+from graph.errors import AirflowDoubt, AirflowUnreachable, SettingsInvalid
 from tests.unit.airflow_server import RESET, answer, open_scripted
 from tools.airflow_auth import StaticToken
 from tools.airflow_http import AirflowHttp
@@ -293,6 +293,41 @@ async def test_tls_with_a_certificate_authority_of_ones_own(certificate: Path) -
             assert (await line.carry(get(server, write=True))).status == 200
 
     assert len(server.heads) == 3
+
+
+async def test_a_name_in_the_address_is_left_out() -> None:
+    async with open_server(DONE) as server, open_line(server.url) as line:
+        url = server.url.replace("//", "//ada:secret@")
+        assert (await line.carry(Parcel("GET", f"{url}/x", {"Authorization": "Bearer t"}))).status == 200
+
+    assert "ada" not in server.heads[0]
+    assert "Authorization: Bearer t\r\n" in server.heads[0]
+
+
+async def test_a_long_header_is_read() -> None:
+    said = DONE.replace(b"\r\n\r\n", b"\r\nx: " + b"y" * 20_000 + b"\r\n\r\n")
+    async with open_server(said) as server, open_line(server.url) as line:
+        assert (await line.carry(get(server))).body == b"{}"
+
+
+async def test_after_closing_nothing_is_sent() -> None:
+    async with open_server(DONE) as server, open_line(server.url) as line:
+        await line.carry(get(server))
+        await line.aclose()
+        with pytest.raises(NeverLeft):
+            await line.carry(get(server, write=True))
+
+    assert len(server.heads) == 1
+
+
+async def test_a_proxy_that_cannot_be_used_is_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5h://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "inside.example")
+
+    with pytest.raises(SettingsInvalid, match="SOCKS"):
+        AirflowHttp("http://airflow.example:8080", StaticToken("t"))
+    inside = AirflowHttp("http://inside.example:8080", StaticToken("t"))
+    await inside.aclose()
 
 
 async def test_tls_without_verifying(certificate: Path) -> None:

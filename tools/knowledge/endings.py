@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from graph.domain import RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence
-from tools.knowledge.linking import LEAD, REASON_LINES, said_before
+from tools.knowledge.linking import LEAD, REASON_LINES
 from tools.knowledge.ranking import JUST, STANDS, SURE, WITHIN, Candidate, Hit, raised
 
 Candidates = list[Candidate]
 SAYS = 0.6  #: least strength of what a message is read to say
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
-_STATUS = re.compile(r"\b[45]\d\d\b")
+_STATUS = re.compile(
+    r"(?i)(?:HTTP(?:/[\d.]+)?|status|code|answered|returned|responded|response)\W{0,3}([45]\d\d)\b"
+)
 #: an answer's own words about its status
 _TOLD = re.compile(r"(?i)[\"']?(?:message|detail|reason|description|error|msg)[\"']?\s*[:=]\s*\S")
 _CUT_OFF = re.compile(r"(?i)connection ?reset|broken ?pipe|EOFError|connection (?:closed|aborted|lost)")
@@ -23,15 +25,16 @@ _DIED = re.compile(
     r"[^\n]{0,40}\b(?:died|was killed|is killed|got killed|exited unexpectedly|crashed)"
 )
 _GONE = frozenset({RootCause.WORKER_LOST, RootCause.OUT_OF_MEMORY})
+#: not closing: files are flushed and transactions committed then, and fail for reasons of their own
 _TIDYING = re.compile(
-    r"\n@raised [^\n]*\b_?(?:rmtree\w*|unlink|rmdir|remove|close|rollback|__exit__|__aexit__|__del__"
-    r"|tear_?down)$"
-    r"|\n@code [^\n]*(?:\brmtree\(|\bunlink\(|\bos\.remove\(|\brmdir\(|\.close\(\)|\.rollback\(\)"
+    r"\n@raised [^\n]*\b_?(?:rmtree\w*|unlink|rmdir|remove|rollback|__del__|tear_?down)$"
+    r"|\n@code [^\n]*(?:\brmtree\(|\bunlink\(|\bos\.remove\(|\brmdir\(|\.rollback\(\)"
     r"|\bclean_?up\w*\(|\btear_?down\w*\()",
     re.MULTILINE,
 )
 _NO_NAME = re.compile(
-    r"(?:://|@|\bhost(?:name)?\W{1,4})(?:[\w-]+[.-])*(?:None|null|undefined|nil)(?=[.:/'\" )]|$)"
+    r"(?:://|@|\bhost(?:name)?\W{1,4})[\w.-]{0,253}(?<![A-Za-z0-9_])(?:None|null|undefined|nil)"
+    r"(?=[.:/'\" )]|$)"
 )
 
 
@@ -55,7 +58,7 @@ def status_told(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
         for hit in other.hits:
             piece = hit.piece
             just = piece.kind == "line" and 0 < begin - piece.line <= JUST and piece.errorish
-            same = status.group() in piece.text and _TOLD.search(piece.text) is not None
+            same = status[1] in _STATUS.findall(piece.text) and _TOLD.search(piece.text) is not None
             if just and same and hit.entry.strength >= SAYS and other.cause not in WITHIN:
                 why = f"line {piece.line} gives the answer's own words"
                 return raised(candidates, other.cause, candidates[0].score + LEAD, why)
@@ -102,8 +105,7 @@ def host_of_nothing(case: Case, evidence: Evidence, candidates: Candidates) -> C
     top = candidates[0] if candidates else None
     if top is None or top.cause is not RootCause.NETWORK_UNREACHABLE or top.best is None:
         return candidates
-    texts = [top.best.piece.text, *(line.text for line in said_before(evidence))]
-    if top.best.piece.weight < STANDS or not any(_NO_NAME.search(text) for text in texts):
+    if top.best.piece.weight < STANDS or not _NO_NAME.search(top.best.piece.text):
         return candidates
     why = "the host's name was put together from a setting that is not there"
     return raised(candidates, RootCause.MISSING_CONFIGURATION, top.score + LEAD, why)

@@ -71,7 +71,7 @@ _CALLED = re.compile(
     r"(?:[Ee]rror|ERROR|[Ee]xception|FATAL|[Ff]atal|panic|FEHLER|ERREUR)\b[^:\n]{0,40}: *(\S[^\n]*)"
 )
 _HOW_IT_ENDED = re.compile(
-    r"(?i)^\W*(?:[\w./-]+\W+){0,6}?"
+    r"(?i)^\W*(?:[\w./-]++\W++){0,6}?"  # possessive: a line of dashes can be cut in many ways
     r"(?:fail\w*(?! to\b)|exit\w*|abort\w*|stopp\w*|ended|status|finished|completed|code|see)\b"
 )
 _ELSEWHERE = re.compile(

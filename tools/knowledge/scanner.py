@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import re2
 from tools.knowledge.entries import options
 from tools.knowledge.literals import fold, literals
 
-SHARE = 14_000  #: literals per set
+SHARE = 200_000  #: bytes of literals per set
 ROOM = 32 << 20  #: bytes; twice what so many literals take: the rest is for the way through them
 KEPT = 2_000  #: compiled patterns; one is some kilobytes, and few are ever needed
 
@@ -30,8 +30,7 @@ class Scanner:
             for literal in needs:
                 owners.setdefault(literal, []).append(index)
         self._owners = [tuple(found) for found in owners.values()]
-        every = list(owners)
-        self._sets = [(first, _set(every[first : first + SHARE])) for first in range(0, len(every), SHARE)]
+        self._sets = list(_sets(list(owners)))
         self._kept = lru_cache(KEPT)(self._compiled)
 
     def matches(self, text: str) -> list[int]:
@@ -50,6 +49,18 @@ class Scanner:
     def _compiled(self, index: int) -> Any:
         pattern = self._patterns[index]
         return re2.compile(pattern, options(pattern))
+
+
+def _sets(every: Sequence[bytes]) -> Iterator[tuple[int, Any]]:
+    """The number of the first literal of each set, and the set."""
+    first, size = 0, 0
+    for index, literal in enumerate(every):
+        if size + len(literal) > SHARE and index > first:
+            yield first, _set(every[first:index])
+            first, size = index, 0
+        size += len(literal)
+    if first < len(every):
+        yield first, _set(every[first:])
 
 
 def _set(parts: Sequence[bytes]) -> Any:
