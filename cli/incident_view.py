@@ -10,18 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.terminal import inert
 from cli.words import line_of
 from server.record import AgentEvent
 from server.telling import together
 
 INDENT = "  "
-
-
-def inert(value: object) -> str:
-    """Without the control characters by which a log line could drive the terminal."""
-    return "".join(
-        char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value)
-    )
 
 
 def print_list(items: list[dict[str, Any]], *, more: bool) -> None:

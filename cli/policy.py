@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.incidents import DEFAULT_URL, call
+from cli.terminal import inert
 from graph.domain import Decision
 from graph.errors import PolicyInvalid, SettingsInvalid
 from tools.actions import ActionCatalogue
@@ -58,7 +59,8 @@ def explain(
     if found["decision"] is None:
         typer.echo(f"incident {incident}: no plan is in hand, so policy was not asked")
         for line in found["checklist"]:
-            typer.echo(f"  - {line}")
+            typer.echo(f"  - {inert(line)}")
         return
-    typer.echo(f"incident {incident}: {found['plan']['summary'] if found['plan'] else 'no plan in hand'}")
-    typer.echo(words(Decision.model_validate(found["decision"])))
+    summary = found["plan"]["summary"] if found["plan"] else "no plan in hand"
+    typer.echo(inert(f"incident {incident}: {summary}"))
+    typer.echo(inert(words(Decision.model_validate(found["decision"]))))

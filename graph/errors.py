@@ -65,6 +65,10 @@ class NotYet(AirmedicError):
     retryable = True
 
 
+class OnHold(NotYet):
+    """The kill switch or shadow mode was thrown after the plan was begun; it goes on without them."""
+
+
 class UndoBlocked(AirmedicError):
     """Undo would overwrite a change somebody else made since; a person must decide."""
 

@@ -17,10 +17,11 @@ from graph.domain import (
     TaskSnapshot,
     Verdict,
 )
-from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, StalePlan, UndoBlocked
+from graph.errors import ActionRefused, AirflowRefused, NotFound, NotYet, OnHold, StalePlan, UndoBlocked
 from graph.state import HealState
 from nodes.choosing import ask_policy, choose, failed_members
 from nodes.deps import Deps
+from nodes.holding import check_held, held, wait_until_allowed
 from nodes.human import moved_between
 from nodes.probing import not_back
 from nodes.waiting import wait_for
@@ -30,6 +31,7 @@ from tools.gathering import settled_run
 from tools.missed import as_now, is_schedule
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
+WRITTEN = frozenset({Step.SENT, Step.CONFIRMED})
 
 
 async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:
@@ -80,9 +82,12 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
             airflow=deps.airflow,
             ledger=deps.ledger,
             catalogue=deps.catalogue,
-            guard=_guard(failure, deps),
+            guard=_guard(failure, deps, begun=bool(started)),
             sleep=deps.sleep,
         )
+    except OnHold as exc:
+        wait_until_allowed(deps, str(exc))
+        return {"applied": False}
     except NotYet:
         # What was written is in the ledger; the resumed node goes on behind it.
         wait_for(Status.WAITING_TIMER, until=deps.clock() + LOOK_AGAIN)
@@ -128,9 +133,11 @@ async def _still_allowed(plan: FixPlan, state: HealState, deps: Deps) -> Decisio
     )
 
 
-def _guard(failure: TaskSnapshot, deps: Deps) -> Guard:
+def _guard(failure: TaskSnapshot, deps: Deps, *, begun: bool) -> Guard:
     async def unmoved() -> None:
         """Read the world immediately before a write."""
+        if begun:  # else policy has just been asked
+            await check_held(deps)
         try:
             now = await as_now(deps.airflow, failure.task)
         except NotFound as exc:
@@ -145,6 +152,9 @@ def _guard(failure: TaskSnapshot, deps: Deps) -> Guard:
 
 async def _undo(state: HealState, deps: Deps) -> HealState:
     """Take the attempt back, then look at the failure afresh with this plan spent."""
+    if await _stands(state, deps) and (why := await held(deps)):
+        wait_until_allowed(deps, why)
+        return {}
     plan = state.get("plan")
     spent = [*state.get("spent", []), *([plan.id] if plan is not None else [])]
     cleared: HealState = {
@@ -174,6 +184,13 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
         return {**cleared, "stale": moved}
     told = "the plan did not help and was taken back"
     return {**cleared, "stale": told, "taken_back": await _took_back(state, deps)}
+
+
+async def _stands(state: HealState, deps: Deps) -> bool:
+    """Whether there may be something to take back: a plan that only waited and ran again leaves nothing."""
+    entries = await deps.ledger.entries(attempt=state.get("attempt", 0))
+    kinds = [deps.catalogue.get(entry.action.name) for entry in entries if entry.step in WRITTEN]
+    return any(kind.writes and kind.undoable for kind in kinds)
 
 
 async def _took_back(state: HealState, deps: Deps) -> bool:

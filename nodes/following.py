@@ -21,7 +21,7 @@ from graph.state import HealState
 from nodes.deps import Deps, Fate, Member
 from nodes.waiting import wait_for
 from tools.reports import read_report
-from tools.verification import accounted
+from tools.verification import data_checks
 
 LOOK_AT_LEAST, LOOK_AT_MOST = timedelta(seconds=2), timedelta(minutes=1)  # between two looks at a wave
 UNKNOWN_FOR = timedelta(minutes=2)  # a second failure of unknown cause counts as the same after that
@@ -118,8 +118,7 @@ async def _check_data(found: dict[tuple[Part, str], list[Member]], deps: Deps) -
 
 def data_right(report: DataReport) -> bool:
     """Whether what a task says of its own data is as it should be."""
-    rows, expected = accounted(report), report.rows_expected
-    return report.satisfied is not False and (rows is None or expected is None or rows == expected)
+    return all(check.ok is not False for check in data_checks("", report))
 
 
 def _fate(member: Member, now: TaskSnapshot | None, group: Group, deps: Deps) -> tuple[Part, str] | None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, Verification
+from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, TaskRef, TaskSnapshot, Verification
 from graph.state import HealState
 from nodes.choosing import failed_members
 from nodes.deps import Deps
@@ -22,6 +22,7 @@ STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else 
 LOOK_AGAIN = timedelta(seconds=60)  # events and the poll wake it sooner
 MOMENT = timedelta(seconds=1)
 LOST_AFTER = timedelta(seconds=30)  # an ended run does not start again by itself
+FEW, MANY = 5, 1000  # task instances that are looked through for a recurrence: first, and when all are newer
 LOST = "Airflow ended the run while the task was cleared, and did not start it: clear it once more in Airflow"
 
 
@@ -125,14 +126,7 @@ async def _watch_end(state: HealState, deps: Deps, now: datetime) -> datetime:
 
 
 async def _conclude(found: Verification, state: HealState, deps: Deps) -> HealState:
-    ref = state["failure"].task
-    history = await deps.airflow.history(ref.dag_id, ref.task_id, limit=5)
-    since = state["applied_at"]
-    again = [
-        one.task.run_id
-        for one in history
-        if one.state == "failed" and one.task.run_id != ref.run_id and one.start and one.start > since
-    ]
+    again = await _recurred(state["failure"].task, deps, since=state["applied_at"])
     detail = f"failed again in {', '.join(again)}" if again else "no recurrence in the watch window"
     checks = (*found.checks, Check(name="recurrence", ok=not again, detail=detail))
     if again:
@@ -143,6 +137,20 @@ async def _conclude(found: Verification, state: HealState, deps: Deps) -> HealSt
         "outcome": found.outcome,
         "reason": reason,
     }
+
+
+async def _recurred(ref: TaskRef, deps: Deps, *, since: datetime) -> list[str]:
+    """The runs in which the task failed since, newest first."""
+    later: list[TaskSnapshot] = []
+    for limit in (FEW, MANY):
+        history = await deps.airflow.history(ref.dag_id, ref.task_id, limit=limit)
+        later = [
+            one for one in history if one.task.run_id != ref.run_id and (not one.start or one.start > since)
+        ]
+        # A run that is older ends the search: what comes behind it is older still.
+        if len(later) < len(history) or len(history) < limit:
+            break
+    return list(dict.fromkeys(one.task.run_id for one in later if one.state == "failed" and one.start))
 
 
 def _handed_over(found: Verification, reason: str) -> HealState:

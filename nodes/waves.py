@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -29,9 +30,11 @@ from graph.domain import (
     TaskSnapshot,
     Verdict,
 )
+from graph.errors import OnHold
 from graph.state import HealState
 from nodes.choosing import ask_policy
 from nodes.deps import REFUSED, Deps, Member
+from nodes.holding import check_held, held, wait_until_allowed
 from nodes.probing import not_back
 from nodes.waiting import wait_for
 from tools.actions.running import images_of
@@ -40,8 +43,6 @@ from tools.gathering import settled_run
 from tools.ledger import WAVES
 
 PAGE = 200  # members that Airflow is asked about at a time
-HELD = timedelta(seconds=30)  # between two looks whether Airmedic is still paused
-
 AT_ONCE = 8  # DAG runs that policy and Airflow are asked about at the same time
 LONG_AGO = timedelta(minutes=1)  # what failed before that, its run has come to rest
 
@@ -69,8 +70,8 @@ async def release(state: HealState, deps: Deps) -> HealState:
     attempt = WAVES + group.wave + 1
     wave = _Wave()
     if not await deps.ledger.entries(attempt=attempt):
-        if held := await _held(deps):
-            wait_for(Status.WAITING_TIMER, until=now + HELD, note=held)
+        if why := await held(deps):
+            wait_until_allowed(deps, why)
             return {"release": "send"}
         if gone := await not_back(state, deps, since=group.due or group.sent_at):
             return gone
@@ -80,16 +81,14 @@ async def release(state: HealState, deps: Deps) -> HealState:
             await deps.members.flush()
             return {"release": "watch", "group": group}
         await _begin(wave, attempt, group.wave + 1, deps)
-    sent = await _send(attempt, deps)
+    try:
+        sent = await _send(attempt, deps)
+    except OnHold as exc:
+        # What was sent is in the ledger; the resumed node goes on behind it.
+        wait_until_allowed(deps, str(exc))
+        return {"release": "send"}
     changed = {"wave": group.wave + 1, "size": sent, "sent_at": deps.clock(), "due": None}
     return {"release": "watch", "group": group.model_copy(update=changed)}
-
-
-async def _held(deps: Deps) -> str:
-    control = await deps.records.control()
-    if control.paused:
-        return "Airmedic is paused: the next wave waits"
-    return "shadow mode is on: the next wave waits" if control.shadow else ""
 
 
 async def _begin(wave: _Wave, attempt: int, number: int, deps: Deps) -> None:
@@ -103,7 +102,12 @@ async def _begin(wave: _Wave, attempt: int, number: int, deps: Deps) -> None:
 async def _send(attempt: int, deps: Deps) -> int:
     """How many task instances were cleared. Those that were not are looked at again by the next wave."""
     results = await carry_each(
-        attempt, airflow=deps.airflow, ledger=deps.ledger, catalogue=deps.catalogue, sleep=deps.sleep
+        attempt,
+        airflow=deps.airflow,
+        ledger=deps.ledger,
+        catalogue=deps.catalogue,
+        guard=partial(check_held, deps),
+        sleep=deps.sleep,
     )
     cleared = 0
     members = {one.task: one for one in await deps.members.page(Part.RELEASED, limit=10 * deps.pace.largest)}

@@ -31,7 +31,7 @@ from tools.actions.setting import same
 from tools.gateway import AirflowGateway
 from tools.ledger import ActionLedger
 
-Guard = Callable[[], Awaitable[None]]  #: reads the world; raises `StalePlan` when it moved
+Guard = Callable[[], Awaitable[None]]  #: before each write; raises `StalePlan` or `NotYet`
 Sleep = Callable[[float], Awaitable[None]]
 
 LOOKS = (0.2, 1.0, 3.0)  # seconds before the second, third, fourth look at a doubtful write
@@ -54,7 +54,7 @@ async def carry_out(
 
     Raises `StalePlan` (the world moved; nothing more is written), `AirflowRefused` (the entry is `failed`),
     `ActionRefused` (masked or out of bounds), `AirflowUnreachable` (come back later), `NotYet` (an earlier
-    action still runs in Airflow), `LeaseLost`.
+    action still runs in Airflow, or the guard says so), `LeaseLost`.
     """
     catalogue.validate_plan(plan)
     hand = _Hand(airflow, ledger, catalogue, sleep)
@@ -77,12 +77,14 @@ async def carry_each(
     airflow: AirflowGateway,
     ledger: ActionLedger,
     catalogue: ActionCatalogue,
+    guard: Guard,
     sleep: Sleep,
     at_once: int = 4,
 ) -> tuple[tuple[LedgerEntry, str], ...]:
     """Bring each intended action home by itself; why not, where the world moved or Airflow refused.
 
-    Call it again after any interruption. Raises `AirflowUnreachable` (come back later) and `LeaseLost`.
+    Call it again after any interruption. Raises `AirflowUnreachable` (come back later), `NotYet` (the guard
+    says so) and `LeaseLost`.
     """
     hand = _Hand(airflow, ledger, catalogue, sleep)
     turn = asyncio.Semaphore(at_once)
@@ -92,7 +94,7 @@ async def carry_each(
             if entry.step is Step.FAILED:
                 return entry, entry.error or "refused"
             try:
-                return await hand.bring_home(entry, _nothing_to_guard), ""
+                return await hand.bring_home(entry, guard), ""
             except (StalePlan, AirflowRefused, ActionRefused) as exc:
                 return await _given_up(ledger, entry, _words(exc)), _words(exc)
 
@@ -110,10 +112,6 @@ async def _given_up(ledger: ActionLedger, entry: LedgerEntry, why: str) -> Ledge
     known = {one.position: one for one in await ledger.entries(attempt=entry.attempt)}
     now = known[entry.position]
     return await ledger.advance(now, Step.FAILED, error=why) if now.step is Step.INTENT else now
-
-
-async def _nothing_to_guard() -> None:
-    """What an action captures is compared with its before-image in any case."""
 
 
 async def undo_attempt(

@@ -32,7 +32,7 @@ from graph.domain import (
 from tools.gateway import AirflowGateway
 from tools.reports import read_report
 from tools.requested import asked_for, is_request
-from tools.verification import World, data_checks, past_rows
+from tools.verification import data_checks, usual_rows
 
 SCHEDULE = "(schedule)"  # stands for the task: no task of Airflow's can be called that
 PREFIX = "missed__"
@@ -225,9 +225,12 @@ async def _of_run(airflow: AirflowGateway, run: RunSnapshot) -> list[Check]:
             reports[one.task.task_id] = report
     if not reports:
         return []
-    past = {name: await past_rows(airflow, tasks[0].task, name) for name in reports}
-    world = World(task=tasks[0], reports=reports, past_rows=past)
-    found = [check for name in sorted(reports) for check in data_checks(name, world)]
+    past = await usual_rows(airflow, tasks[0].task, reports)
+    found = [
+        check
+        for name, report in sorted(reports.items())
+        for check in data_checks(name, report, past.get(name, ()))
+    ]
     return [one.model_copy(update={"name": f"{one.name} of {run.run_id}"}) for one in found]
 
 

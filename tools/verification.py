@@ -65,8 +65,16 @@ async def look(
     for one in (now, *downstream):
         if one.state == "success" and (report := await read_report(airflow, one.task)) is not None:
             reports[one.task.task_id] = report
-    past = {name: await past_rows(airflow, task, name) for name in reports}
+    past = await usual_rows(airflow, task, reports)
     return world.model_copy(update={"run_state": run.state, "reports": reports, "past_rows": past})
+
+
+async def usual_rows(
+    airflow: AirflowGateway, task: TaskRef, reports: Mapping[str, DataReport]
+) -> dict[str, tuple[int, ...]]:
+    """Rows of good runs before, of the tasks that do not declare how many there should be this time."""
+    silent = [name for name, report in reports.items() if report.rows_expected is None]
+    return {name: await past_rows(airflow, task, name) for name in silent}
 
 
 async def past_rows(airflow: AirflowGateway, task: TaskRef, task_id: str) -> tuple[int, ...]:
@@ -100,7 +108,11 @@ def judge(world: World, *, try_before: int, changed_settings: bool, marked: str 
         checks.append(Check(name="batch", ok=False, detail=words))
         return Verification(outcome=Outcome.NOT_HEALED, checks=tuple(checks))
     checks.append(_downstream_check(world.downstream))
-    data = [check for name in sorted(world.reports) for check in data_checks(name, world)]
+    data = [
+        check
+        for name, report in sorted(world.reports.items())
+        for check in data_checks(name, report, world.past_rows.get(name, ()))
+    ]
     checks += data
     if not checks[1].ok:
         # What we changed may have broken the next task; a plain re-run cannot have.
@@ -132,9 +144,8 @@ def _downstream_check(downstream: Sequence[TaskSnapshot]) -> Check:
     return Check(name="downstream", ok=not held, detail=detail)
 
 
-def data_checks(name: str, world: World) -> list[Check]:
+def data_checks(name: str, report: DataReport, usual: Sequence[int] = ()) -> list[Check]:
     """What one task's report says of its rows, its contract and what was set aside."""
-    report = world.reports[name]
     checks = []
     if report.satisfied is not None:
         words = "satisfied" if report.satisfied else f"{len(report.problems)} problems"
@@ -145,19 +156,17 @@ def data_checks(name: str, world: World) -> list[Check]:
         checks.append(Check(name=f"quarantine of {name}", ok=within, detail=words))
     rows = accounted(report)
     if rows is not None:
-        checks.append(_rows_check(name, rows, report.rows_expected, world.past_rows))
+        checks.append(_rows_check(name, rows, report.rows_expected, usual))
     return checks
 
 
-def _rows_check(name: str, rows: int, expected: int | None, past: Mapping[str, Sequence[int]]) -> Check:
-    usual = past.get(name, ())
+def _rows_check(name: str, rows: int, expected: int | None, usual: Sequence[int]) -> Check:
+    if expected is not None:  # lost rows are lost, however usual their number is
+        return Check(name=f"rows of {name}", ok=rows == expected, detail=f"{rows} rows, {expected} declared")
     if len(usual) >= GOOD_RUNS:
         centre = median(usual)
         spread = max(BAND * median(abs(one - centre) for one in usual), SLACK * centre)
         within = abs(rows - centre) <= spread
         detail = f"{rows} rows, usual {centre:g} ± {spread:g} ({len(usual)} good runs)"
-        # A run that declares its own count may be right to differ from the past.
-        return Check(name=f"rows of {name}", ok=within or rows == expected, detail=detail)
-    if expected is not None:
-        return Check(name=f"rows of {name}", ok=rows == expected, detail=f"{rows} rows, {expected} declared")
+        return Check(name=f"rows of {name}", ok=within, detail=detail)
     return Check(name=f"rows of {name}", ok=None, detail=f"{rows} rows, nothing to compare with")

@@ -15,9 +15,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.incident_view import inert
 from cli.main import app
 from cli.serve import serve
+from cli.terminal import inert
 from server.logs import open_logs
 from tests.unit.serving import make_airflow, make_service, make_settings
 from tools.airflow_memory import MemoryAirflow
@@ -175,6 +175,47 @@ def test_an_unknown_incident_and_a_wrong_token_are_sentences(server: Server) -> 
     stranger = server.airmedic("incidents", token="wrong")
     assert stranger.exit_code == 1
     assert "set AIRMEDIC_TOKEN" in stranger.stderr
+
+
+def test_policy_explains_its_word(server: Server) -> None:
+    number = server.fail()
+
+    told = server.airmedic("policy", "explain", str(number))
+
+    assert told.exit_code == 0, told.output
+    assert "incident 1: " in told.stdout
+    assert "ask, decided by" in told.stdout
+    assert "at least operator may approve" in told.stdout
+    unknown = server.airmedic("policy", "explain", "99")
+    assert (unknown.exit_code, unknown.stderr) == (1, "airmedic: no incident 99\n")
+
+
+def test_what_policy_was_not_asked_about_is_said(server: Server) -> None:
+    number = server.fail()
+    server.airmedic("reject", str(number))
+    server.wait_until(number, "escalated")
+
+    told = server.airmedic("policy", "explain", str(number))
+
+    assert told.exit_code == 0, told.output
+    assert "incident 1" in told.stdout
+
+
+def test_the_kill_switch_and_back(server: Server) -> None:
+    number = server.fail()
+
+    assert server.airmedic("pause").stdout.startswith("paused: nothing is written to Airflow")
+    server.airmedic("approve", str(number), "--yes")
+    assert "Airmedic is paused" in server.wait_until(number, "escalated")["reason"]
+    assert server.airflow.writes == []
+
+    resumed = server.airmedic("resume")
+    assert (resumed.exit_code, resumed.stdout) == (0, "resumed; healing is on\n")
+    assert "is open again" in server.airmedic("reopen", str(number), "go on").stdout
+    for _ in range(200):
+        if (found := server.incident(number))["asks"]:
+            break
+    assert found["asks"] is True
 
 
 def test_no_incidents_is_said(server: Server) -> None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import JsonValue
 
-from graph.domain import Outcome, Status
+from graph.domain import (
+    AnswerKind,
+    ColumnProblem,
+    DataReport,
+    Facts,
+    Outcome,
+    Remediation,
+    RootCause,
+    Status,
+)
 from server.app import create_app
-from tests.factories import Clock
-from tests.unit.healing_world import make_airflow, open_ward
+from server.records import CONTROL
+from tests.factories import Clock, make_diagnosis
+from tests.unit.healing_world import FAIL, GOOD, SAFE, make_airflow, open_ward
+from tools.airflow_memory_state import TaskSpec
 
 
 @pytest.mark.parametrize(
@@ -43,3 +56,104 @@ async def test_a_switch_thrown_before_the_fix_stops_it(
         assert airflow.writes == []
         assert record.outcome is Outcome.ESCALATED
         assert word in record.reason
+
+
+NAME = "airmedic_contract_orders"
+BEFORE = json.dumps({"version": 1, "columns": {"mail": {"type": "string", "required": True}}})
+WRONG = json.dumps({"version": 1, "columns": {"mail": {"type": "string", "source": "name"}}})
+DRIFT = make_diagnosis(
+    root_cause=RootCause.SCHEMA_DRIFT,
+    transient=False,
+    remediation=Remediation.ADAPT_SCHEMA,
+    facts=Facts(
+        report=DataReport(
+            contract=NAME,
+            satisfied=False,
+            problems=(
+                ColumnProblem(kind="missing", column="mail", expected="string"),
+                ColumnProblem(kind="unexpected", column="mail_address", found="string", required=False),
+            ),
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize("switch", [{"paused": True}, {"shadow": True}], ids=["paused", "shadow"])
+async def test_what_did_not_help_is_taken_back_only_when_writing_is_allowed_again(
+    tmp_path: Path, clock: Clock, switch: dict[str, JsonValue]
+) -> None:
+    tags = (*SAFE, f"airmedic:contract={NAME}")
+    airflow = make_airflow(clock, FAIL, FAIL, tags=tags, auto=False)
+    airflow.add_variable(NAME, BEFORE)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock, DRIFT) as ward:
+        await ward.report()
+        await ward.answer(AnswerKind.EDIT, args=({"value": WRONG}, {"downstream": True}))
+        await ward.service.store.remember(CONTROL, switch)
+        written = len(airflow.writes)
+        await airflow.settle()
+        for _ in range(3):
+            await ward.pass_time(60)
+
+        assert len(airflow.writes) == written
+        assert (await airflow.variable(NAME)).value == WRONG
+        assert (await ward.only()).status is Status.WAITING_TIMER
+        held = [event for event in (await ward.detail()).events if event.name == "waiting"]
+        assert "nothing is written" in str(held[-1].data)
+
+        await ward.service.store.remember(CONTROL, {"paused": False, "shadow": False})
+        await ward.pass_time(60)
+
+        assert (await airflow.variable(NAME)).value == BEFORE
+
+
+async def test_a_plan_that_waits_for_airflow_goes_on_only_when_writing_is_allowed_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    airflow = make_airflow(clock, FAIL, GOOD, tags=(*SAFE, "airmedic:upstream=feed"), auto=False)
+    airflow.add_dag("feed", [TaskSpec("publish", tries=(GOOD,))], tags=SAFE)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    missing = make_diagnosis(
+        root_cause=RootCause.MISSING_DATA, transient=False, remediation=Remediation.RERUN_UPSTREAM
+    )
+    async with open_ward(tmp_path, airflow, clock, missing) as ward:
+        await ward.report()
+        if (await ward.only()).status is Status.WAITING_DECISION:
+            await ward.answer(AnswerKind.APPROVE)
+        assert [write.verb for write in airflow.writes] == ["trigger"]
+
+        await ward.service.store.remember(CONTROL, {"paused": True})
+        await airflow.settle()
+        for _ in range(3):
+            await ward.pass_time(60)
+        assert [write.verb for write in airflow.writes] == ["trigger"]
+        assert (await ward.only()).status is Status.WAITING_TIMER
+
+        await ward.service.store.remember(CONTROL, {"paused": False})
+        await ward.pass_time(60)
+        await airflow.settle()
+        for _ in range(2):
+            await ward.pass_time(60)
+
+        assert [write.verb for write in airflow.writes] == ["trigger", "clear"]
+        assert (await ward.only()).outcome is Outcome.HEALED
+
+
+async def test_what_changed_nothing_needs_no_permission_to_be_given_up(tmp_path: Path, clock: Clock) -> None:
+    """A plan that only ran the task again leaves nothing to take back: people hear of it at once."""
+    airflow = make_airflow(clock, FAIL, FAIL, auto=False)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        assert ward.writes() == 1
+        await ward.service.store.remember(CONTROL, {"paused": True})
+        await airflow.settle()
+        await ward.pass_time(60)
+
+        record = await ward.only()
+        assert ward.writes() == 1
+        assert record.outcome is Outcome.ESCALATED

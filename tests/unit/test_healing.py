@@ -19,9 +19,11 @@ from graph.domain import (
     RootCause,
     Status,
     Step,
+    TaskRef,
 )
 from tests.factories import Clock, make_diagnosis
 from tests.unit.healing_world import FAIL, GOOD, SAFE, TASK, Ward, make_airflow, open_ward
+from tools.airflow_memory import MemoryAirflow
 from tools.airflow_memory_state import TaskSpec, Try
 
 CODE_ERROR = make_diagnosis(
@@ -323,3 +325,29 @@ async def test_a_plan_that_was_taken_back_is_followed_by_what_the_first_failure_
     assert json.loads(restored) == json.loads(before)
     assert after.incident.outcome is Outcome.HEALED
     assert '"source": "mail_address"' in (await airflow.variable(name)).value
+
+
+@pytest.mark.parametrize("count", [1, 8, 30])
+async def test_a_recurrence_is_seen_however_many_runs_came_after_it(
+    tmp_path: Path, clock: Clock, count: int
+) -> None:
+    airflow = MemoryAirflow(clock=clock, auto=True)
+
+    def behaviour(task: TaskRef, number: int) -> Try:
+        return FAIL if number == 1 and task.run_id in {"manual__1", "later_0"} else GOOD
+
+    airflow.add_dag("orders", [TaskSpec("load", tries=behaviour)], tags=SAFE)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        for number in range(count):
+            clock.forward(1 / count)
+            airflow.start("orders", f"later_{number}")
+            await airflow.settle()
+        await ward.pass_time(60)
+
+        first = await ward.service.store.incident(1)
+        assert first.outcome is Outcome.ESCALATED
+        assert first.reason == "failed again in later_0"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graph.domain import ColumnProblem, DataReport, Outcome, TaskInfo, TaskSnapshot
+from nodes.following import data_right
 from tests.factories import make_snapshot, make_task
-from tools.verification import World, downstream_of, judge
+from tools.verification import World, accounted, downstream_of, judge
 
 GOOD = DataReport(rows_in=120, rows_out=120, rows_expected=120, satisfied=True)
 USUAL = (118, 119, 120, 121, 122)
@@ -107,6 +110,7 @@ def test_a_failure_after_the_healed_task(changed_settings: bool, outcome: Outcom
         pytest.param(121, None, True, id="inside the task's own band"),
         pytest.param(90, None, False, id="far outside it"),
         pytest.param(90, 90, True, id="outside, and the source declared just that"),
+        pytest.param(119, 120, False, id="inside, and the source declared another number"),
     ],
 )
 def test_rows_are_judged_by_the_tasks_own_past(rows: int, declared: int | None, healed: bool) -> None:
@@ -126,3 +130,86 @@ def test_downstream_goes_all_the_way() -> None:
     ]
     assert downstream_of("a", tasks) == {"b", "c", "d"}
     assert downstream_of("d", tasks) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("report", "right"),
+    [
+        pytest.param(GOOD, True, id="as declared"),
+        pytest.param(DataReport(rows_out=3), True, id="rows, and nothing to compare them with"),
+        pytest.param(DataReport(rows_out=119, rows_expected=120), False, id="a row is missing"),
+        pytest.param(DataReport(satisfied=False), False, id="the contract is broken"),
+        pytest.param(
+            DataReport(rows_out=117, rows_quarantined=3, quarantine_limit=6, rows_expected=120),
+            True,
+            id="rows set aside within the limit",
+        ),
+        pytest.param(
+            DataReport(rows_out=110, rows_quarantined=10, quarantine_limit=6, rows_expected=120),
+            False,
+            id="too much was set aside",
+        ),
+    ],
+)
+def test_the_data_of_a_wave_are_held_to_the_same(report: DataReport, right: bool) -> None:
+    assert data_right(report) is right
+
+
+STATES = st.sampled_from(
+    ["success", "failed", "upstream_failed", "skipped", "removed", "running", "queued", "scheduled", "none"]
+)
+COUNT = st.none() | st.integers(0, 5)
+REPORTS = st.builds(
+    DataReport,
+    satisfied=st.none() | st.booleans(),
+    rows_out=COUNT,
+    rows_expected=COUNT,
+    rows_quarantined=COUNT,
+    quarantine_limit=COUNT,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    task=st.builds(
+        lambda state, number: make_snapshot(state=state, try_number=number), STATES, st.integers(1, 3)
+    ),
+    batch=st.lists(STATES, max_size=2),
+    downstream=st.lists(STATES, max_size=2),
+    reports=st.dictionaries(st.sampled_from(["load", "report"]), REPORTS, max_size=2),
+    usual=st.lists(st.integers(0, 5), max_size=6),
+    changed=st.booleans(),
+    marked=st.sampled_from(["", "skipped"]),
+)
+def test_healed_is_said_of_nothing_less(
+    task: TaskSnapshot,
+    batch: list[str],
+    downstream: list[str],
+    reports: dict[str, DataReport],
+    usual: list[int],
+    changed: bool,
+    marked: str,
+) -> None:
+    seen = World(
+        task=task,
+        batch=tuple(after("load", state) for state in batch),
+        downstream=tuple(after("report", state) for state in downstream),
+        reports=reports,
+        past_rows=dict.fromkeys(reports, tuple(usual)),
+    )
+
+    found = judge(seen, try_before=1, changed_settings=changed, marked=marked)
+
+    if found.outcome is not Outcome.HEALED:
+        return
+    assert task.state == (marked or "success")
+    assert marked or task.try_number > 1
+    assert set(batch) <= {"success"}
+    assert set(downstream) <= {"success", "skipped", "removed"}
+    assert all(check.ok is not False for check in found.checks)
+    assert all(data_right(report) for report in reports.values())
+    assert reports
+    for report in reports.values():
+        rows = accounted(report)
+        assert report.satisfied is not False
+        assert report.rows_expected is None or rows is None or rows == report.rows_expected
