@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cli.terminal import inert
 from graph.domain import Diagnosis, TaskLog
 from graph.errors import AirmedicError
+from tools.terminal import inert
 
 WRONG_USE = 2
 CHUNK = 1 << 20  # bytes

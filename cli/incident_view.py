@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.terminal import inert
 from cli.words import line_of
 from server.record import AgentEvent
 from server.telling import together
+from tools.terminal import inert
 
 INDENT = "  "
 

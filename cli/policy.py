@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from cli.incidents import DEFAULT_URL, call
-from cli.terminal import inert
 from graph.domain import Decision
 from graph.errors import PolicyInvalid, SettingsInvalid
 from tools.actions import ActionCatalogue
 from tools.policy import explain as words
 from tools.policy_file import load_policy
 from tools.policy_rules import in_words
+from tools.terminal import inert
 
 WRONG_POLICY = 2
 

@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from graph.errors import SettingsInvalid
 from tools.redaction import redact
+from tools.terminal import inert
 
 FILE_SIZE = 10_000_000  # bytes before the file is rotated
 FILES_KEPT = 5
@@ -41,6 +42,11 @@ def _redacted(value: object, depth: int) -> object:
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(one, depth - 1) for one in value]
     return value
+
+
+def inert_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What a stranger's text holds must not drive the terminal; the file keeps it, spelled out as JSON."""
+    return {key: inert(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _shared() -> list[Processor]:
@@ -87,7 +93,7 @@ def open_logs(log_file: Path | None, *, terminal: TextIO | None, level: int = lo
     if terminal is not None:
         colours = terminal.isatty()
         lines = structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24, sort_keys=False)
-        handlers.append(_handler(logging.StreamHandler(terminal), [lines]))
+        handlers.append(_handler(logging.StreamHandler(terminal), [inert_values, lines]))
     root = logging.getLogger()
     before, before_level = list(root.handlers), root.level
     root.handlers[:] = handlers

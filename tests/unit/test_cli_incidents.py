@@ -17,10 +17,10 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from cli.serve import serve
-from cli.terminal import inert
 from server.logs import open_logs
 from tests.unit.serving import make_airflow, make_service, make_settings
 from tools.airflow_memory import MemoryAirflow
+from tools.terminal import inert
 
 TOKEN = "a-token-of-the-api"
 

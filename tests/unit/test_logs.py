@@ -94,3 +94,24 @@ def test_a_log_file_that_cannot_be_written_stops_the_start(tmp_path: Path) -> No
         open_logs(tmp_path / "file" / "pipeline.log", terminal=None),
     ):
         pass
+
+
+@pytest.mark.parametrize("hidden", ["\x1b[2J", "\x9b2J", "\x1b]0;x\x07"], ids=["screen", "in one", "title"])
+def test_a_strangers_text_cannot_drive_the_terminal(tmp_path: Path, hidden: str) -> None:
+    file, terminal = tmp_path / "pipeline.log", io.StringIO()
+
+    with open_logs(file, terminal=terminal):
+        structlog.get_logger("intake").warning(
+            "rejected", dag_id=f"orders{hidden}", reason=f"no {hidden} such"
+        )
+        logging.getLogger("uvicorn.error").warning("GET /%s", hidden)
+        try:
+            raise ValueError(hidden)
+        except ValueError:
+            structlog.get_logger("runner").exception("failed")
+
+    told = terminal.getvalue()
+    assert "rejected" in told
+    assert "ValueError" in told
+    assert all(char.isprintable() or char in "\n\t" for char in told)
+    assert lines(file)[0]["dag_id"] == f"orders{hidden}"

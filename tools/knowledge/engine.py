@@ -20,7 +20,7 @@ from graph.domain import (
 from tools import evidence as reading
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
-from tools.knowledge import context, course, entries, facts, refine
+from tools.knowledge import context, course, entries, facts, ordinary, refine
 from tools.knowledge.confidence import Calibration
 from tools.knowledge.entries import Entry, Knowledge
 from tools.knowledge.learned import Reader
@@ -41,7 +41,6 @@ WORDS = 0.7  #: entries up to this strength know words, not identifiers
 SAID = 0.65  #: least strength of words that contradict an exception's class
 DOUBTED = 0.8
 OF_STATUS = "http/s"  #: entries that know a status, whatever was answered with it
-HARMLESS = 0.97  #: least strength of an entry that knows a line to mean nothing
 WORTH_MATCHING = 0.16  #: least weight of a piece that can still support an answer
 WORTH_READING = 0.45  #: least weight of a piece whose words are read
 MOST_READ = 120  # pieces
@@ -87,7 +86,7 @@ class KnowledgeBase:
         evidence = reading.read(case.log)
         extra = reading.read_import_failure(case.context.import_failure)
         read = self._read([*evidence.pieces, *extra])
-        evidence.pieces = _besides(evidence.pieces, _harmless(read)) or evidence.pieces
+        evidence.pieces = _besides(evidence.pieces, ordinary.harmless(read)) or evidence.pieces
         candidates = rank(_without_harmless(read))
         candidates = refine.apply(case, evidence, candidates)
         candidates, told = context.apply(case, evidence, candidates)
@@ -117,6 +116,7 @@ class KnowledgeBase:
         known, owner = self._knowledge.entries, self._knowledge.owner
         found: list[Hit] = []
         seen: dict[str, list[int]] = {}
+        last = ordinary.last_words(pieces)
         for piece in pieces:
             if piece.weight < WORTH_MATCHING and not piece.near:
                 continue
@@ -132,7 +132,7 @@ class KnowledgeBase:
             said = self._said(piece, matches)
             carried = self._carried(text, by_entry)
             for index, patterns in by_entry.items():
-                entry = known[index]
+                entry = ordinary.as_told(known[index], piece, last)
                 if any(p.search(text) for p in entry.unless):
                     continue
                 of_class = not said.intersection(patterns)
@@ -275,20 +275,9 @@ class KnowledgeDiagnostician:
         return self._knowledge.diagnose(case)
 
 
-def _harmless(hits: list[Hit]) -> set[int]:
-    """The printed lines known to be harmless (cause unknown): no reader is to hear of them."""
-    return {
-        id(hit.piece)
-        for hit in hits
-        if hit.entry.cause is RootCause.UNKNOWN
-        and hit.entry.strength >= HARMLESS
-        and hit.piece.kind == "line"
-    }
-
-
 def _without_harmless(hits: list[Hit]) -> list[Hit]:
     """A harmless line is no evidence, whatever else is found in it."""
-    harmless = _harmless(hits)
+    harmless = ordinary.harmless(hits)
     return [hit for hit in hits if id(hit.piece) not in harmless]
 
 

@@ -49,12 +49,16 @@ class EntryFile(Strict):
     remediation: Remediation | None = None
     wait: float | None = Field(default=None, ge=0)
     says: str | None = None
+    plain: bool | None = None
 
 
 class FamilyFile(Strict):
     """One knowledge file."""
 
     family: str
+    plain: bool = (
+        False  #: of its entries, unless they say otherwise: words that an ordinary line may hold too
+    )
     entries: tuple[EntryFile, ...] = ()
     drop: tuple[str, ...] = ()  #: names of shipped entries (`family/id`) that do not hold here
 
@@ -97,6 +101,7 @@ class Entry:
     says: str
     unless: tuple[Any, ...]  #: compiled
     own: bool = False  #: the user's
+    plain: bool = False  #: words that an ordinary line may hold too: a hint where nothing went wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,8 @@ def _read_folder(folder: Path) -> tuple[dict[str, Written], dict[str, Path]]:
             name = f"{family.family}/{entry.id}"
             if name in found:
                 raise KnowledgeInvalid(f"{path.name}: entry {name!r} is also in {found[name][0].name}")
+            if entry.plain is None:
+                entry = entry.model_copy(update={"plain": family.plain})
             found[name] = path, family.family, entry
         dropped.update(dict.fromkeys(family.drop, path))
     return found, dropped
@@ -240,4 +247,5 @@ def _entry(entry: EntryFile, family: str, path: Path, defaults: DefaultsFile, *,
         says=entry.says or cause.says,
         unless=tuple(_compile(p, path, entry.id) for p in entry.unless),
         own=own,
+        plain=bool(entry.plain),
     )

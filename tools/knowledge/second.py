@@ -30,8 +30,9 @@ _TRACE = "\n@"  #: where an exception's frames begin
 #: an exception that says no more than that something failed
 _HOLLOW = re.compile(
     r"(?i)^(?:[\w.]+(?:error|exception|failed): *)?"
-    r"(?:(?:an?|the|some|something|unspecified|unknown|unexpected|generic|internal|error|failed|failure|unsuccessful|went|wrong|has|was|is|occurred|happened|task|step"
-    r"|operation|see|logs?|above|for|details?|exception)\b[\s.:!,]*)+$"
+    r"(?:(?:an?|the|some|something|unspecified|unknown|unexpected|generic|internal|error|failed|failure"
+    r"|unsuccessful|went|wrong|has|was|is|occurred|happened|task|step|operation|see|logs?|above|for|details?"
+    r"|exception)\b[\s.:!,]*)+$"
 )
 
 _ENDED = RootCause.EXTERNAL_JOB_FAILED  # said by how it ended, not by words
@@ -62,9 +63,8 @@ class SecondReading:
         first = candidates[0] if candidates else None
         says = bool(margins) and max(margins.values()) >= SILENT
         if first is not None and not moved and _only_ended(first, margins):
-            alone = Sure(
-                min(alone.confidence, ONLY_ENDED), enough=alone.enough and max(margins.values()) < SPEAKS
-            )
+            speaks = max(margin for cause, margin in margins.items() if cause is not RootCause.UNKNOWN)
+            alone = Sure(min(alone.confidence, ONLY_ENDED), enough=alone.enough and speaks < SPEAKS)
         if not says:
             return candidates, alone
         chances = self._pool.chances(candidates, margins)
