@@ -8,18 +8,24 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import yarl
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 
 LONGEST_LINE = 64 * 1024  # bytes of an answer's status line, or of one of its headers
 AT_ONCE = 8  # requests at the same time: so many that read, and so many that write
 
 # Raised before any byte of the request has left.
 NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
+
+TOO_LATE = "not sent, for it could not leave at once"
+_leave_by: ContextVar[float | None] = ContextVar("leave_by", default=None)
 
 
 class NeverLeft(Exception):
@@ -47,8 +53,35 @@ class Parcel:
             raise NeverLeft("not sent, for a header of it is none")  # a token, which is not told
         left = most if self.leave_by is None else min(most, self.leave_by - time.monotonic())
         if left <= 0:
-            raise NeverLeft("not sent, for it could not leave at once")
+            raise NeverLeft(TOO_LATE)
         return left
+
+
+class Timely(aiohttp.ClientRequest):
+    """Looks at the clock once more when there is a connection, and right before the first byte.
+
+    The whole process may have been stopped meanwhile, and another one have done the work.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Raises `NeverLeft`."""
+        if _is_late():
+            raise NeverLeft(TOO_LATE)
+        return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """A task of its own, of which only the connection can tell."""
+        if _is_late() and conn.protocol is not None:
+            conn.protocol.set_exception(NeverLeft(TOO_LATE))
+            return
+        await super().write_bytes(writer, conn, content_length)
+
+
+def _is_late() -> bool:
+    leave_by = _leave_by.get()
+    return leave_by is not None and time.monotonic() > leave_by
 
 
 @dataclass(frozen=True)
@@ -83,6 +116,7 @@ class Line:
             sock_connect=self._timeout,
             sock_read=self._timeout,
         )
+        _leave_by.set(parcel.leave_by)
         try:
             async with self._session(write=parcel.write).request(
                 parcel.method,
@@ -120,6 +154,7 @@ class Line:
             self._sessions[write] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=AT_ONCE, ssl=ssl_of, force_close=write),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                request_class=Timely,
                 middlewares=(_once,),
                 max_line_size=LONGEST_LINE,
                 max_field_size=LONGEST_LINE,

@@ -6,13 +6,16 @@ import asyncio
 import gzip
 import ipaddress
 import socket
+import socketserver
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 from cryptography import x509
@@ -253,6 +256,52 @@ async def test_who_comes_too_late_is_not_sent() -> None:
             await line.carry(replace(get(server, write=True), leave_by=time.monotonic()))
 
     assert server.heads == []
+
+
+class Apart(socketserver.ThreadingTCPServer):
+    """A server in threads of its own: it hears while the event loop stands still."""
+
+    daemon_threads = True
+    heard: ClassVar[list[float]] = []
+
+    class RequestHandlerClass(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            if self.rfile.readline():
+                Apart.heard.append(time.monotonic())
+                self.wfile.write(DONE)
+
+
+@pytest.fixture
+def apart() -> Iterator[str]:
+    Apart.heard.clear()
+    with Apart(("127.0.0.1", 0), Apart.RequestHandlerClass) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("body", [None, {}], ids=["no body", "a body"])
+async def test_a_process_that_was_stopped_before_the_write_left_does_not_send_it(
+    apart: str, body: object
+) -> None:
+    """Stopped after each number of turns of the loop: it has left before, or it stays."""
+    stayed = 0
+    async with open_line(apart, timeout=5) as line:
+        for turns in range(30):
+            Apart.heard.clear()
+            leave_by = time.monotonic() + 0.1
+            parcel = Parcel("POST", f"{apart}/x", {}, body, write=True, leave_by=leave_by)
+            waiting = asyncio.create_task(line.carry(parcel))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            time.sleep(0.3)  # noqa: ASYNC251  the whole process stands still
+            (found,) = await asyncio.gather(waiting, return_exceptions=True)
+            assert isinstance(found, Answer | NeverLeft), found
+            assert all(heard < leave_by + 0.1 for heard in Apart.heard), turns
+            assert len(Apart.heard) == isinstance(found, Answer)
+            stayed += isinstance(found, NeverLeft)
+
+    assert stayed > 1
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "POST", "PUT"])
