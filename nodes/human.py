@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Answer, AnswerKind, FixPlan, Group, Note, Outcome, Status, TaskSnapshot, Verdict
+from graph.domain import (
+    Answer,
+    AnswerKind,
+    FixPlan,
+    Group,
+    Note,
+    Outcome,
+    Status,
+    Step,
+    TaskSnapshot,
+    Verdict,
+)
 from graph.errors import ActionRefused, NotFound
 from graph.state import HealState
 from nodes.approval import question_for
@@ -13,6 +24,8 @@ from nodes.deps import Deps
 from nodes.group_question import ask_about_members, gather
 from nodes.waiting import wait_for
 from tools.missed import as_now
+
+WRITTEN = frozenset({Step.SENT, Step.CONFIRMED})
 
 
 async def human(state: HealState, runtime: Runtime[Deps]) -> HealState:
@@ -66,7 +79,8 @@ async def _next_plan(answer: Answer, plan: FixPlan, state: HealState, deps: Deps
 
 async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     """Look at the world again at the moment of approval, and at policy again after an edit."""
-    if moved := await _moved(state["failure"], deps):
+    begun = await _begun(state, deps)
+    if not begun and (moved := await _moved(state["failure"], deps)):
         return {"plan": None, "asked": False, "stale": moved}
     if answer.plan_id and answer.plan_id != plan.id:
         return {"stale": f"the answer was for another plan than {plan.id}", "plan": None, "asked": False}
@@ -77,7 +91,8 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
             return {"reason": f"the edit was refused: {exc}", "asked": True}
     if missing := deps.catalogue.missing(plan):
         return {"reason": f"a person must give {', '.join(missing)} (edit)", "asked": True}
-    decision = await ask_policy(
+    decision = state.get("decision") if begun else None
+    decision = decision or await ask_policy(
         deps,
         plan,
         diagnosis=state["diagnosis"],
@@ -101,6 +116,12 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
         "approved_role": answer.role,
         "group": group.model_copy(update=shown),
     }
+
+
+async def _begun(state: HealState, deps: Deps) -> bool:
+    """Whether a process that is gone acted on this answer: what became of it, the ledger and Airflow know."""
+    entries = await deps.ledger.entries(attempt=state.get("attempt", 0) + 1)
+    return any(entry.step in WRITTEN for entry in entries)
 
 
 async def _moved(failure: TaskSnapshot, deps: Deps) -> str:

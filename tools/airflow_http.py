@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from graph.errors import (
 from tools.airflow_auth import AIRFLOW_2, TokenSource
 from tools.airflow_client_core import ApiClient, Configuration, should_bypass_proxies
 from tools.airflow_line import AnswerLost, Line, NeverLeft, Parcel, tls_of
+from tools.leaving import answered, leave_by
 from tools.redaction import redact
 
 T = TypeVar("T")
@@ -39,7 +39,6 @@ Query = Sequence[tuple[str, str]]
 READERS = 4  # threads that long answers are worked on in
 READ_TRIES = 3
 FIRST_PAUSE = 0.2  # seconds before a read is tried again; doubles, jittered
-LEAVES = 2.0  # seconds after which a write that has not left stays here: see tools.carry_out
 SHORT = 4000  # characters that are worked on at once: going to a thread and back would take as long
 DETAIL = 300  # characters of Airflow's explanation that go into an error
 
@@ -157,6 +156,7 @@ class AirflowHttp:
             raise AirflowUnreachable(f"{call.action}: {exc}") from exc
         except AnswerLost as exc:
             raise _lost(call)(f"{call.action}: {exc}") from exc
+        answered()
         return Reply(answer.status, answer.body)
 
     def _parcel(self, call: Call, token: str) -> Parcel:
@@ -172,8 +172,7 @@ class AirflowHttp:
             body=call.body,
             auth_settings=[],
         )
-        leave_by = time.monotonic() + LEAVES if call.write else None
-        return Parcel(method, url, sent, body, leave_by=leave_by, write=call.write)
+        return Parcel(method, url, sent, body, leave_by=leave_by() if call.write else None, write=call.write)
 
 
 def _proxy(configuration: Configuration) -> str | None:

@@ -29,14 +29,13 @@ from graph.errors import (
 from tools.actions import ActionCatalogue, AnyKind, Confirmation, Found
 from tools.actions.setting import same
 from tools.gateway import AirflowGateway
+from tools.leaving import LEAVES, leaving
 from tools.ledger import ActionLedger
 
 Guard = Callable[[], Awaitable[None]]  #: before each write; raises `StalePlan` or `NotYet`
 Sleep = Callable[[float], Awaitable[None]]
 
 LOOKS = (0.2, 1.0, 3.0)  # seconds before the second, third, fourth look at a doubtful write
-# Seconds after which a write that has not left stays: who was stopped that long may have been relieved.
-LEAVES = 2.0
 SENDS = 3  # times one write may be sent, each after proof that the last one never arrived
 
 
@@ -182,7 +181,8 @@ class _Hand:
         if kind.writes and time.monotonic() - begun > LEAVES:
             return await self._settle(entry, accepted=False)
         try:
-            await kind.apply(self.airflow, entry.action, before=entry.before, key=entry.key)
+            with leaving(begun):
+                await kind.apply(self.airflow, entry.action, before=entry.before, key=entry.key)
         except (AirflowRefused, ActionRefused) as exc:
             await self.ledger.advance(entry, Step.FAILED, error=_words(exc))
             raise

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from graph.domain import AnswerKind, Door, Outcome, Status, Step
+from graph.domain import AnswerKind, Door, LedgerEntry, Outcome, RootCause, Status, Step
 from graph.errors import AirflowDoubt, AirflowUnreachable, LeaseLost, StoreUnavailable
 from server import runner
 from server.draft import Draft
 from server.drift import Drift
 from server.record import Lease
-from tests.factories import Clock, make_failure
+from tests.factories import Clock, make_diagnosis, make_failure
 from tests.unit.airflow_server import answer, open_scripted
 from tests.unit.fix_world import Bench, clear, failed_airflow, make_fix, verbs
 from tests.unit.healing_world import Ward, make_airflow, open_ward
-from tools import airflow_http, carry_out
+from tools import carry_out, leaving
 from tools.airflow_auth import StaticToken
 from tools.airflow_http import AirflowHttp
 from tools.airflow_rest import AirflowRest
@@ -132,7 +133,7 @@ async def test_a_write_that_could_not_leave_at_once_stays(monkeypatch: pytest.Mo
 async def test_a_write_that_waited_for_a_thread_is_certainly_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(airflow_http, "LEAVES", -1.0)
+    monkeypatch.setattr(leaving, "LEAVES", -1.0)
     async with open_scripted(answer(200, {})) as airflow:
         gateway = AirflowRest(AirflowHttp(airflow.url, StaticToken("t")))
         try:
@@ -143,6 +144,60 @@ async def test_a_write_that_waited_for_a_thread_is_certainly_not_sent(
 
         assert not isinstance(told.value, AirflowDoubt)
         assert airflow.requests == []
+
+
+async def test_a_write_leaves_soon_after_what_it_rests_on_or_not_at_all() -> None:
+    """Stopped anywhere between the ledger's entry and the first byte; an answer in between counts anew."""
+    async with open_scripted(answer(200, {"is_paused": True})) as airflow:
+        gateway = AirflowRest(AirflowHttp(airflow.url, StaticToken("t")))
+        try:
+            with leaving.leaving(time.monotonic() - 2 * leaving.LEAVES):
+                with pytest.raises(AirflowUnreachable, match="not sent") as told:
+                    await gateway.set_paused("d", paused=True)
+                leaving.answered()
+                await gateway.set_paused("d", paused=True)
+        finally:
+            await gateway.aclose()
+
+        assert not isinstance(told.value, AirflowDoubt)
+        assert len(airflow.requests) == 1
+
+
+async def test_an_answer_that_was_acted_on_is_not_withdrawn_for_what_it_did(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process goes away behind the write, and the place on record is still where the answer came."""
+    airflow = await asking_ward(clock)
+    lost = make_diagnosis(root_cause=RootCause.WORKER_LOST)  # run again at once
+    async with open_ward(tmp_path, airflow, clock, lost) as ward:
+        await ward.report()
+        flush, dead = Draft.flush, list[Lease]()
+
+        async def place_of_before(self: Draft, **given: Any) -> None:
+            with monkeypatch.context() as same:
+                same.setattr(self._saver, "interrupts", lambda _thread: True)
+                await flush(self, **given)
+
+        async def dies(self: carry_out._Hand, entry: LedgerEntry, *, accepted: bool) -> LedgerEntry:
+            if dead:
+                return await settled(self, entry, accepted=accepted)
+            dead.append(self.ledger)  # type: ignore[arg-type]
+            raise LeaseLost("killed")
+
+        settled = carry_out._Hand._settle
+        monkeypatch.setattr(carry_out._Hand, "_settle", dies)
+        monkeypatch.setattr(runner, "UNRECORDED", 0.0)
+        with monkeypatch.context() as early:
+            early.setattr(Draft, "flush", place_of_before)
+            await ward.answer(AnswerKind.APPROVE)
+        assert dead
+        await airflow.settle()
+        await ward.go_on()
+
+        found = await ward.detail()
+        assert found.incident.outcome is not Outcome.SELF_RECOVERED
+        assert [entry.step for entry in found.ledger if entry.action.name == "clear_task"] == [Step.CONFIRMED]
+        assert ward.writes() == 1
 
 
 async def test_a_wait_that_a_clock_put_back_made_endless_is_cut_short(tmp_path: Path, clock: Clock) -> None:
