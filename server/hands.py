@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 MOST = 32
-FEWEST = 4
+FEWEST = 16
 WINDOW = 0.2  # seconds over which it is seen how busy the thread is
 BUSY = 0.85  # share of a window from which on there are too many, half as many are enough
 SPARE = 0.6  # share below which there may be twice as many
