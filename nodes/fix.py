@@ -28,10 +28,10 @@ from nodes.waiting import wait_for
 from nodes.waves import release
 from tools.carry_out import Guard, carry_out, undo_attempt
 from tools.gathering import settled_run
+from tools.ledger import WRITTEN
 from tools.missed import as_now, is_schedule
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
-WRITTEN = frozenset({Step.SENT, Step.CONFIRMED})
 
 
 async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:

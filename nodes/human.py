@@ -12,7 +12,6 @@ from graph.domain import (
     Note,
     Outcome,
     Status,
-    Step,
     TaskSnapshot,
     Verdict,
 )
@@ -23,9 +22,8 @@ from nodes.choosing import ask_policy, choose, in_hand
 from nodes.deps import Deps
 from nodes.group_question import ask_about_members, gather
 from nodes.waiting import wait_for
+from tools.ledger import WRITTEN
 from tools.missed import as_now
-
-WRITTEN = frozenset({Step.SENT, Step.CONFIRMED})
 
 
 async def human(state: HealState, runtime: Runtime[Deps]) -> HealState:

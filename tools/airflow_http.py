@@ -29,7 +29,7 @@ from graph.errors import (
 )
 from tools.airflow_auth import AIRFLOW_2, TokenSource
 from tools.airflow_client_core import ApiClient, Configuration, should_bypass_proxies
-from tools.airflow_line import AnswerLost, Line, NeverLeft, Parcel, tls_of
+from tools.airflow_line import Answer, AnswerLost, Line, NeverLeft, Parcel, tls_of
 from tools.leaving import answered, leave_by
 from tools.redaction import redact
 
@@ -66,26 +66,6 @@ class Call:
     write: bool = False
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What came back."""
-
-    status: int
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body) if self.body else None
-
-    @property
-    def detail(self) -> str:
-        """Airflow's explanation, shortened; empty when the body is not Airflow's JSON."""
-        try:
-            told = self.json()["detail"]
-        except (ValueError, KeyError, TypeError):
-            return ""
-        return redact(told if isinstance(told, str) else json.dumps(told))[:DETAIL]
-
-
 class AirflowHttp:
     """A connection to one Airflow; the only place that knows HTTP."""
 
@@ -101,12 +81,7 @@ class AirflowHttp:
         """Raises `SettingsInvalid` when the environment's proxy cannot be used."""
         self._tokens = tokens
         self._pause = pause
-        configuration = Configuration(
-            host=url.rstrip("/"),
-            retries=False,  # ours are below; and a redirect is an answer, never followed
-            verify_ssl=bool(verify),
-            ssl_ca_cert=verify if isinstance(verify, str) else None,
-        )
+        configuration = Configuration(host=url.rstrip("/"))
         self._line = Line(tls=tls_of(url, verify), proxy=_proxy(configuration), timeout=timeout)
         self._client = ApiClient(configuration)
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="airflow")
@@ -135,21 +110,21 @@ class AirflowHttp:
 
     async def _once(self, call: Call, into: Callable[[Any], T]) -> T:
         token = await self._tokens.token()
-        reply = await self._send(call, token)
-        if _token_refused(reply):
+        answer = await self._send(call, token)
+        if _token_refused(answer):
             other = await self._tokens.renew(token)
             if other is not None:
-                reply = await self._send(call, other)
-        if _token_refused(reply):
+                answer = await self._send(call, other)
+        if _token_refused(answer):
             raise NotAuthenticated(f"{call.action}: Airflow does not accept our token")
-        if not 200 <= reply.status < 300:
-            raise _refusal(call, reply)
+        if not 200 <= answer.status < 300:
+            raise _refusal(call, answer)
         try:
-            return into(reply.json())
+            return into(_json(answer))
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise _lost(call)(f"{call.action}: the answer is not what Airflow 3 sends") from exc
 
-    async def _send(self, call: Call, token: str) -> Reply:
+    async def _send(self, call: Call, token: str) -> Answer:
         try:
             answer = await self._line.carry(self._parcel(call, token))
         except NeverLeft as exc:
@@ -157,7 +132,7 @@ class AirflowHttp:
         except AnswerLost as exc:
             raise _lost(call)(f"{call.action}: {exc}") from exc
         answered()
-        return Reply(answer.status, answer.body)
+        return answer
 
     def _parcel(self, call: Call, token: str) -> Parcel:
         headers = {"Accept": "application/json", "Authorization": f"Bearer {token}"}
@@ -188,23 +163,36 @@ def _proxy(configuration: Configuration) -> str | None:
     return proxy
 
 
-def _token_refused(reply: Reply) -> bool:
+def _json(answer: Answer) -> Any:
+    return json.loads(answer.body) if answer.body else None
+
+
+def _detail(answer: Answer) -> str:
+    """Airflow's explanation, shortened; empty when the body is not Airflow's JSON."""
+    try:
+        told = _json(answer)["detail"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return redact(told if isinstance(told, str) else json.dumps(told))[:DETAIL]
+
+
+def _token_refused(answer: Answer) -> bool:
     """Airflow says 401 to a token that expired and 403 to one it cannot read."""
-    return reply.status == 401 or (reply.status == 403 and "JWT" in reply.detail)
+    return answer.status == 401 or (answer.status == 403 and "JWT" in _detail(answer))
 
 
 def _lost(call: Call) -> type[AirflowUnreachable]:
     return AirflowDoubt if call.write else AirflowUnreachable
 
 
-def _refusal(call: Call, reply: Reply) -> AirflowError:
-    said = f"{call.action}: HTTP {reply.status}"
-    if reply.detail:
-        said = f"{said}: {reply.detail}"
-    if reply.status >= 500:
+def _refusal(call: Call, answer: Answer) -> AirflowError:
+    said, detail = f"{call.action}: HTTP {answer.status}", _detail(answer)
+    if detail:
+        said = f"{said}: {detail}"
+    if answer.status >= 500:
         return _lost(call)(said)
-    if reply.status < 400:
+    if answer.status < 400:
         return AirflowUnreachable(f"{said}: a redirect, which is not followed")
-    if reply.status == 404 and not reply.detail and not reply.body.lstrip().startswith(b"{"):
+    if answer.status == 404 and not detail and not answer.body.lstrip().startswith(b"{"):
         return AirflowRefused(f"{said}: no Airflow 3 API at this address; if {AIRFLOW_2}")
-    return REFUSALS.get(reply.status, AirflowRefused)(said)
+    return REFUSALS.get(answer.status, AirflowRefused)(said)

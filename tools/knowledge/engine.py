@@ -86,8 +86,9 @@ class KnowledgeBase:
         evidence = reading.read(case.log)
         extra = reading.read_import_failure(case.context.import_failure)
         read = self._read([*evidence.pieces, *extra])
-        evidence.pieces = _besides(evidence.pieces, ordinary.harmless(read)) or evidence.pieces
-        candidates = rank(_without_harmless(read))
+        harmless = ordinary.harmless(read)
+        evidence.pieces = [one for one in evidence.pieces if id(one) not in harmless] or evidence.pieces
+        candidates = rank(_besides(read, harmless))
         candidates = refine.apply(case, evidence, candidates)
         candidates, told = context.apply(case, evidence, candidates)
         alone = self._calibration.confidence(candidates)
@@ -98,7 +99,8 @@ class KnowledgeBase:
 
     def hits(self, pieces: Iterable[Piece]) -> list[Hit]:
         """Every entry found in every piece, all patterns in one pass over each; then what the words say."""
-        return _without_harmless(self._read(list(pieces)))
+        read = self._read(list(pieces))
+        return _besides(read, ordinary.harmless(read))
 
     def _read(self, pieces: list[Piece]) -> list[Hit]:
         return _doubt_classes(self._known(pieces), self._worded(pieces))
@@ -275,14 +277,9 @@ class KnowledgeDiagnostician:
         return self._knowledge.diagnose(case)
 
 
-def _without_harmless(hits: list[Hit]) -> list[Hit]:
+def _besides(hits: list[Hit], harmless: set[int]) -> list[Hit]:
     """A harmless line is no evidence, whatever else is found in it."""
-    harmless = ordinary.harmless(hits)
     return [hit for hit in hits if id(hit.piece) not in harmless]
-
-
-def _besides(pieces: list[Piece], left_out: set[int]) -> list[Piece]:
-    return [piece for piece in pieces if id(piece) not in left_out]
 
 
 def _doubt_classes(known: list[Hit], worded: list[Hit]) -> list[Hit]:

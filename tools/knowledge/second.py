@@ -63,7 +63,8 @@ class SecondReading:
         first = candidates[0] if candidates else None
         says = bool(margins) and max(margins.values()) >= SILENT
         if first is not None and not moved and _only_ended(first, margins):
-            speaks = max(margin for cause, margin in margins.items() if cause is not RootCause.UNKNOWN)
+            known = (margin for cause, margin in margins.items() if cause is not RootCause.UNKNOWN)
+            speaks = max(known, default=0.0)
             alone = Sure(min(alone.confidence, ONLY_ENDED), enough=alone.enough and speaks < SPEAKS)
         if not says:
             return candidates, alone
