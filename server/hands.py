@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 
 MOST = 32
-FEWEST = 16
+FEWEST = 16  # with fewer, each commit would carry fewer of them
 WINDOW = 0.2  # seconds over which it is seen how busy the thread is
-BUSY = 0.85  # share of a window from which on there are too many, half as many are enough
-SPARE = 0.6  # share below which there may be twice as many
+BUSY = 0.85  # share of a window from which on there are too many
+SPARE = 0.6  # share below which there may be more again
 
 
 class Hands:
@@ -33,8 +33,8 @@ class Hands:
         if passed >= WINDOW:
             share = (self._busy() - self._used) / passed
             if share > BUSY:
-                self._most = max(FEWEST, self._most // 2)
+                self._most = FEWEST
             elif share < SPARE:
-                self._most = min(MOST, self._most * 2)
+                self._most = MOST
             self._since, self._used = self._timer(), self._busy()
         return self._most
