@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.errors import StoreUnavailable
 from server.access.doorkeeper import doorkeeper_of
+from server.access.promptly import promptly
 from server.problems import problem_response
 
 log = structlog.get_logger("api")
@@ -249,25 +250,28 @@ class Bodies:
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
         try:
-            async with asyncio.timeout(self._body_time):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Refusal(400, "cut-off", "the body ended early")
-                    piece = message.get("body", b"")
-                    body += piece
-                    self._held += len(piece)
-                    if len(body) > BODY_LIMIT:
-                        raise too_large()
-                    if self._held > self._held_limit and len(body) > SMALL:
-                        raise Refusal(503, "busy", "too many large bodies are being sent at once", wait=1)
-                    if not message.get("more_body", False):
-                        return bytes(body)
+            until = asyncio.get_running_loop().time() + self._body_time
+            while not self._is_last(await promptly(receive(), until), body):
+                pass
+            return bytes(body)
         except TimeoutError as exc:
             detail = f"the body took longer than {self._body_time:.0f} s"
             raise Refusal(408, "too-slow", detail) from exc
         finally:
             self._held -= len(body)
+
+    def _is_last(self, message: Message, body: bytearray) -> bool:
+        """Add the piece to the body; whether it is whole now. Raises `Refusal`."""
+        if message["type"] == "http.disconnect":
+            raise Refusal(400, "cut-off", "the body ended early")
+        piece = message.get("body", b"")
+        body += piece
+        self._held += len(piece)
+        if len(body) > BODY_LIMIT:
+            raise too_large()
+        if self._held > self._held_limit and len(body) > SMALL:
+            raise Refusal(503, "busy", "too many large bodies are being sent at once", wait=1)
+        return not message.get("more_body", False)
 
 
 class Gate:

@@ -2,11 +2,15 @@
 
 The closed ones stay as they are: they are counted once, then only those that were closed since. What
 retention has removed meanwhile is noticed when they are counted anew, in the background, every few minutes.
+
+Escalated ones that nobody closes may become many. A look at many serves others for a moment, so that looking
+takes a small part of the time at most; a look at few is always of its moment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -25,6 +29,8 @@ Standings = dict[tuple[Status, Outcome | None], int]
 
 ANEW = timedelta(minutes=5)  # after which the closed ones are counted again
 SETTLED = timedelta(seconds=30)  # after which nobody closes an incident under an earlier moment any more
+MANY = 5_000  # incidents that are not closed, which a look counts in some milliseconds
+SERVES = 1e-5  # seconds for each of them: about twenty times as long as counting them takes
 CLOSED = Status.CLOSED.value
 OTHERS = [one.value for one in Status if one is not Status.CLOSED]
 
@@ -32,19 +38,35 @@ OTHERS = [one.value for one in Status if one is not Status.CLOSED]
 class Standing:
     """Counts incidents."""
 
-    def __init__(self, engine: AsyncEngine, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        clock: Callable[[], datetime],
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._clock = clock
+        self._timer = timer
+        self._last: Standings = {}
+        self._serves_until = 0.0
         self._closed: Counter[str | None] | None = None  #: by outcome, of those closed up to `_upto`
         self._upto = self._counted_at = clock()
         self._lock = asyncio.Lock()
         self._counting: asyncio.Task[None] | None = None
 
     async def look(self) -> Standings:
-        """The counts of this moment."""
+        """The counts of this moment, or of one not long ago."""
         async with self._lock:
-            if self._closed is None:
-                await self._count()
+            if self._timer() >= self._serves_until:
+                self._last = await self._look()
+                many = sum(number for (status, _), number in self._last.items() if status.value != CLOSED)
+                self._serves_until = self._timer() + SERVES * many if many >= MANY else 0.0
+            return dict(self._last)
+
+    async def _look(self) -> Standings:
+        if self._closed is None:
+            await self._count()
         if self._clock() - self._counted_at >= ANEW and (self._counting is None or self._counting.done()):
             self._counting = asyncio.create_task(self._count_quietly(), name="standing")
         since = col(IncidentRow.closed_at) > self._upto

@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from graph.domain import Outcome, Status
 from server.db.tables import IncidentRow
-from server.observe.standing import ANEW, SETTLED
+from server.observe.standing import ANEW, MANY, SERVES, SETTLED, Standing
 from server.store import IncidentStore
 from tests.factories import Clock
 
@@ -81,3 +81,25 @@ async def test_what_retention_removed_is_noticed(
         if not found:
             break
     assert found == {}
+
+
+async def test_a_look_at_many_serves_others_for_a_moment_and_one_at_few_does_not(
+    store: IncidentStore, engine: AsyncEngine, clock: Clock
+) -> None:
+    seconds = [0.0]
+    standing = Standing(engine, clock=clock, timer=lambda: seconds[0])
+    waiting: dict[str, Any] = {
+        "airflow": "default", "dag_id": "orders", "task_id": "load", "status": "escalated",
+        "outcome": "escalated", "opened_at": clock(), "updated_at": clock(),
+    }  # fmt: skip
+    key = (Status.ESCALATED, Outcome.ESCALATED)
+    await add(engine, clock, **waiting)
+    assert await standing.look() == {key: 1}
+    async with engine.begin() as connection:
+        await connection.execute(insert(IncidentRow), [waiting | {"run_id": f"r{n}"} for n in range(MANY)])
+
+    assert await standing.look() == {key: MANY + 1}
+    await add(engine, clock, **waiting)
+    assert await standing.look() == {key: MANY + 1}
+    seconds[0] += SERVES * (MANY + 2)
+    assert await standing.look() == {key: MANY + 2}
