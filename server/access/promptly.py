@@ -1,4 +1,4 @@
-"""Waits with a limit, which is set only where there is something to wait for: a timer costs more than a body."""
+"""Waits with a limit, set only where there is something to wait for: a timer costs more than a short body."""
 
 from __future__ import annotations
 
