@@ -15,6 +15,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from cli.plainly import complain, say, spelled
 from graph.errors import AirmedicError, SettingsInvalid
 from server.audit.chain import AuditHead, Break, ChainCheck, StoredEntry
 from server.audit.read import heads_in, open_trail
@@ -49,7 +50,7 @@ def _run(doing: Callable[[AuditTrail], Awaitable[T]]) -> T:
     try:
         return asyncio.run(opened())
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(WRONG_SETTINGS) from exc
 
 
@@ -58,7 +59,7 @@ def head() -> None:
     """Print the trail's end as SEQ:MAC; keep it elsewhere, and a cut tail shows against it."""
     found = _run(lambda trail: trail.head())
     if found is None:
-        typer.echo("airmedic: the audit trail has lost its head; see `airmedic audit verify`", err=True)
+        complain("the audit trail has lost its head; see `airmedic audit verify`")
         raise typer.Exit(BROKEN)
     typer.echo(str(found))
 
@@ -79,11 +80,11 @@ def verify(
         for file in log or ():
             heads += heads_in(file)
     except SettingsInvalid as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(WRONG_SETTINGS) from exc
     check, broken = _run(lambda trail: trail.verify(heads))
     for line in _words(check, broken, heads):
-        typer.echo(line)
+        say(line)
     if broken is not None:
         raise typer.Exit(BROKEN)
 
@@ -125,12 +126,12 @@ def export(
 
 
 def _line(entry: StoredEntry) -> str:
-    return json.dumps({**json.loads(entry.body), "mac": entry.mac}, ensure_ascii=False)
+    return spelled({**json.loads(entry.body), "mac": entry.mac})
 
 
 def _row(entry: StoredEntry) -> str:
     told = {**json.loads(entry.body), "mac": entry.mac}
-    told["data"] = json.dumps(told["data"], ensure_ascii=False, sort_keys=True)
+    told["data"] = spelled(told["data"])
     return _csv([_cell(told[name]) for name in COLUMNS])
 
 

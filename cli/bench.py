@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from cli.plainly import complain
 from evals.benchmarks.page import write_page
 from evals.benchmarks.report import Report, machine
 
@@ -81,10 +82,10 @@ def main(
     Further options go to the one that is named: `airmedic bench crash --kills 2000`.
     """
     if name == "all" and context.args:
-        typer.echo(f"airmedic: name one benchmark to give it {context.args[0]}", err=True)
+        complain(f"name one benchmark to give it {context.args[0]}")
         raise typer.Exit(WRONG)
     if name != "all" and name not in BENCHES:
-        typer.echo(f"airmedic: no benchmark {name!r}; there are {', '.join(BENCHES)}", err=True)
+        complain(f"no benchmark {name!r}; there are {', '.join(BENCHES)}")
         raise typer.Exit(WRONG)
     report.mkdir(parents=True, exist_ok=True)
     failed = []

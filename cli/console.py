@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import httpx
 import typer
 
+from cli.plainly import complain
 from graph.errors import AirmedicError, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def console(
     except KeyboardInterrupt:
         typer.echo("ended")
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(2) from exc
 
 

@@ -13,9 +13,9 @@ import structlog
 import typer
 from fastapi import FastAPI
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from cli.markup import plain
 from cli.words import COLOURS, line_of
 from evals.faults.catalogue import CATALOGUE, FaultRow
 from evals.faults.injections import INJECTIONS
@@ -52,17 +52,15 @@ class Show:
         self.yes = yes
 
     def progress(self, message: str) -> None:
-        self.console.print(f"[dim]…[/dim] {escape(message)}")
+        self.console.print(f"[dim]…[/dim] {plain(message)}")
 
     def tell(self, event: AgentEvent) -> None:
         colour = COLOURS.get(event.node, "white")
         at = f"{event.at.astimezone():%H:%M:%S}"
         first, *rest = line_of(event) or [""]
-        self.console.print(
-            f"[dim]{at}[/dim] [{colour}]{event.node or 'runner':>8}[/{colour}] {escape(first)}"
-        )
+        self.console.print(f"[dim]{at}[/dim] [{colour}]{event.node or 'runner':>8}[/{colour}] {plain(first)}")
         for line in rest:
-            self.console.print(f"{'':18}{escape(line)}", style=_diff_style(line))
+            self.console.print(f"{'':18}{plain(line)}", style=_diff_style(line))
 
     async def ask(self, stage: Arena, incident: IncidentRecord) -> None:
         """Answer for the person with --yes; else the terminal asks, and API and CLI can answer too."""
@@ -79,7 +77,7 @@ class Show:
         try:
             await stage.service.store.answer(incident.id, version=incident.version, answer=answer)
         except DecisionConflict as exc:
-            self.console.print(f"[yellow]{escape(str(exc))}[/yellow]")
+            self.console.print(f"[yellow]{plain(exc)}[/yellow]")
         stage.service.runner.ring()
 
 
@@ -122,7 +120,7 @@ async def run_demo(*, faults: str, once: bool, yes: bool, ports: Ports, home: Pa
         _addresses(console, stage)
         results = []
         for row in rows:
-            console.rule(f"[bold]{row.id}[/bold] {escape(row.title)}")
+            console.rule(f"[bold]{row.id}[/bold] {plain(row.title)}")
             results.append(await play(stage, row, tell=show.tell, ask=show.ask))
             _verdict(console, results[-1])
         console.print(table_of(results))
@@ -152,7 +150,7 @@ def _verdict(console: Console, played: Played) -> None:
         console.print(f"[bold green]as it should be[/bold green]: {outcome}; {data}")
         return
     for objection in played.objections:
-        console.print(f"[bold red]wrong[/bold red]: {escape(objection)}; {data}")
+        console.print(f"[bold red]wrong[/bold red]: {plain(objection)}; {data}")
 
 
 def table_of(results: Sequence[Played]) -> Table:
@@ -214,6 +212,6 @@ def demo(
         console.print("ended; nothing is left running")
         status = 130
     except AirmedicError as exc:
-        console.print(f"airmedic: {escape(str(exc))}", style="bold red")
+        console.print(f"airmedic: {plain(exc)}", style="bold red")
         status = 2
     raise typer.Exit(status)

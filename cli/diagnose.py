@@ -9,11 +9,11 @@ from typing import Annotated, BinaryIO
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from cli.markup import plain
+from cli.plainly import complain, spelled
 from graph.domain import Diagnosis, TaskLog
 from graph.errors import AirmedicError
-from tools.terminal import inert
 
 WRONG_USE = 2
 CHUNK = 1 << 20  # bytes
@@ -38,10 +38,10 @@ def diagnose(
     try:
         diagnosis = of_file(log, knowledge)
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(WRONG_USE) from exc
     if as_json:
-        typer.echo(diagnosis.model_dump_json(indent=2))
+        typer.echo(spelled(diagnosis.model_dump(mode="json"), indent=2))
     else:
         show(diagnosis, Console())
 
@@ -70,11 +70,6 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _plain(text: str) -> str:
-    """Neither markup nor anything that drives the terminal."""
-    return escape(inert(text))
-
-
 def show(diagnosis: Diagnosis, console: Console) -> None:
     """The answer for a person."""
     asked, hint = diagnosis.facts.retry_after, diagnosis.facts.wait
@@ -84,19 +79,19 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
         else "no, running it again unchanged will not help"
     )
     console.print(f"[bold]{diagnosis.root_cause.value}[/bold]  confidence {diagnosis.confidence:.2f}")
-    console.print(_plain(diagnosis.summary))
+    console.print(plain(diagnosis.summary))
     wait = f"; asked to wait {asked:g} s" if asked else f"; worth a wait of {hint:g} s" if hint else ""
     console.print(f"transient: {again}{wait if diagnosis.transient else ''}")
     for told in diagnosis.context:
-        console.print(f"context: {_plain(told)}")
+        console.print(f"context: {plain(told)}")
     if diagnosis.evidence:
         console.print("evidence:")
         for line in diagnosis.evidence:
-            console.print(f"  {line.line:>6}  {_plain(line.text[:300])}", soft_wrap=True, highlight=False)
+            console.print(f"  {line.line:>6}  {plain(line.text[:300])}", soft_wrap=True, highlight=False)
     if diagnosis.location is not None:
         place = diagnosis.location
-        console.print(f"code: {_plain(place.file)}:{place.line} {_plain(place.function)}")
+        console.print(f"code: {plain(place.file)}:{place.line} {plain(place.function)}")
     for other in diagnosis.ruled_out:
-        console.print(f"ruled out: {other.root_cause.value} ({_plain(other.why)})")
+        console.print(f"ruled out: {other.root_cause.value} ({plain(other.why)})")
     then = ", ".join(r.value for r in diagnosis.alternatives)
     console.print(f"what to do: {diagnosis.remediation.value}" + (f"; else {then}" if then else ""))

@@ -33,6 +33,7 @@ from server.store import IncidentStore
 from tools.actions import ActionCatalogue
 from tools.gateway import AirflowGateway
 from tools.policy_file import load_policy
+from tools.terminal import inert
 
 SKEW = 30.0  # seconds of difference that are harmless
 TOO_SKEWED = 300.0  # seconds; signatures are refused from here on
@@ -369,7 +370,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 def line_of(finding: Finding) -> str:
     """One finding as it is printed."""
     todo = f"\n{'':6} -> {finding.todo}" if finding.todo and finding.level is not Level.OK else ""
-    return f"{finding.level.value:<6} {finding.check}: {finding.seen}{todo}"
+    return inert(f"{finding.level.value:<6} {finding.check}: {finding.seen}{todo}")
 
 
 def run(*, say: Callable[[str], None]) -> int:

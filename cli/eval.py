@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from cli.eval_faults import faults
+from cli.plainly import complain
 from graph.errors import AirmedicError, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def diagnosis(
     try:
         asyncio.run(_run(cases, predictions, report, knowledge, model=model, langsmith=langsmith))
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(WRONG_USE) from exc
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
+from cli.plainly import complain
 from graph.errors import AirmedicError, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def faults(
         typer.echo("ended; the same command goes on from here")
         status = INTERRUPTED
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         status = WRONG_USE
     raise typer.Exit(status)
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from cli.words import line_of
 from server.record import AgentEvent
 from server.telling import together
-from tools.terminal import inert
+from tools.terminal import inert_line
 
 INDENT = "  "
 
@@ -28,7 +28,7 @@ def print_list(items: list[dict[str, Any]], *, more: bool) -> None:
     for one in items:
         status = "asks you" if one["asks"] else one["status"]
         row = (one["id"], status, one["outcome"] or "", task_of(one), one["root_cause"] or "")
-        table.add_row(*(Text(inert(cell)) for cell in row), when(one["opened_at"]))
+        table.add_row(*(Text(inert_line(cell)) for cell in row), when(one["opened_at"]))
     console.print(table)
     if more:
         console.print("there are more; --limit shows up to 200")
@@ -53,7 +53,7 @@ def print_incident(found: dict[str, Any]) -> None:
     for part in parts:
         lines = list(part(found))
         if lines:
-            console.print(Text("\n".join(inert(line) for line in lines)))
+            console.print(Text("\n".join(inert_line(line) for line in lines)))
             console.print()
 
 
@@ -61,7 +61,7 @@ def print_question(found: dict[str, Any]) -> None:
     """What is asked, with the reasons, before a person answers."""
     console = Console(highlight=False, soft_wrap=True)
     lines = [*_headline(found), *_why(found), *_planned(found), *_asked(found)]
-    console.print(Text("\n".join(inert(line) for line in lines)))
+    console.print(Text("\n".join(inert_line(line) for line in lines)))
 
 
 def _headline(found: dict[str, Any]) -> Iterator[str]:

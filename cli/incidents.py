@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.plainly import complain, spelled
 from graph.errors import AirmedicError
 
 if TYPE_CHECKING:
@@ -48,12 +49,12 @@ def call(url: str, token: str | None, doing: Callable[[ApiClient], Awaitable[Any
     try:
         return asyncio.run(exchange())
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(1) from exc
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(spelled(value, indent=2))
 
 
 def incidents(
@@ -177,7 +178,7 @@ def _decide(
     found = call(url, token, lambda client: client.incident(number))
     question = found["question"]
     if not found["asks"] or question is None:
-        typer.echo(f"airmedic: incident {number} asks nothing now; it is {found['status']}", err=True)
+        complain(f"incident {number} asks nothing now; it is {found['status']}")
         raise typer.Exit(1)
     if ask is not None:
         from cli.incident_view import print_question

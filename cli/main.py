@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import incidents
+from cli.plainly import complain
 from graph.errors import AirmedicError
 
 WRONG_SETTINGS = 2
@@ -59,7 +60,7 @@ def serve(
     try:
         run(load_settings(**given), say=typer.echo)
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(WRONG_SETTINGS) from exc
 
 
@@ -75,7 +76,7 @@ def worker() -> None:
     try:
         run(load_settings(), say=typer.echo)
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(WRONG_SETTINGS) from exc
 
 

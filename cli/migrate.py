@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.plainly import complain
 from graph.errors import AirmedicError, SettingsInvalid
 from server.db.database import newest_version, open_database, schema_version
 from server.settings import load_database_url
@@ -33,7 +34,7 @@ def main(
         else:
             asyncio.run(_upgrade(url))
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(WRONG) from exc
 
 

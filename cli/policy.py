@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.incidents import DEFAULT_URL, call
+from cli.plainly import say
 from graph.domain import Decision
 from graph.errors import PolicyInvalid, SettingsInvalid
 from tools.actions import ActionCatalogue
@@ -40,9 +41,9 @@ def check(
     try:
         found = load_policy(file, catalogue=ActionCatalogue.default())
     except (PolicyInvalid, SettingsInvalid) as exc:
-        typer.echo(str(exc), err=True)
+        typer.echo(inert(exc), err=True)
         raise typer.Exit(WRONG_POLICY) from exc
-    typer.echo("\n".join(in_words(found)))
+    say("\n".join(in_words(found)))
 
 
 @app.command()
@@ -59,8 +60,8 @@ def explain(
     if found["decision"] is None:
         typer.echo(f"incident {incident}: no plan is in hand, so policy was not asked")
         for line in found["checklist"]:
-            typer.echo(f"  - {inert(line)}")
+            say(f"  - {line}")
         return
     summary = found["plan"]["summary"] if found["plan"] else "no plan in hand"
-    typer.echo(inert(f"incident {incident}: {summary}"))
-    typer.echo(inert(words(Decision.model_validate(found["decision"]))))
+    say(f"incident {incident}: {summary}")
+    say(words(Decision.model_validate(found["decision"])))

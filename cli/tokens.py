@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.plainly import complain
 from graph.domain import Role
 from graph.errors import AirmedicError, TokenInvalid
 from server.access.tokens import AccessToken, TokenStore, utc_now
@@ -52,7 +53,7 @@ def _do(what: Callable[[TokenStore], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except AirmedicError as exc:
-        typer.echo(f"airmedic: {exc}", err=True)
+        complain(exc)
         raise typer.Exit(FAILED) from exc
 
 

@@ -30,7 +30,7 @@ from graph import domain
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-# A checkpoint keeps each type's module path. A type that is not listed comes back as a bare dict.
+# A checkpoint keeps each type as `graph.domain` and its name. One not listed comes back as a bare dict.
 STORED_TYPES = (
     domain.Action,
     domain.Answer,

@@ -8,3 +8,8 @@ def inert(value: object) -> str:
     return "".join(
         char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value)
     )
+
+
+def inert_line(value: object) -> str:
+    """The same on one line: what is told in lines cannot tell one more."""
+    return inert(value).replace("\n", " ")

@@ -1,0 +1,126 @@
+"""Airmedic's vocabulary: the types that travel between nodes, into the store and out of the API.
+
+Every type here is frozen and forbids unknown fields. Times are aware, in UTC; durations are seconds.
+"""
+
+from graph.domain.diagnosis import (
+    CodeLocation,
+    ColumnProblem,
+    DataReport,
+    DiagnosedBy,
+    Diagnosis,
+    EvidenceLine,
+    Facts,
+    ModelCost,
+    Remediation,
+    RootCause,
+    RuledOut,
+)
+from graph.domain.domain_type import (
+    DomainType,
+    canonical_json,
+    digest,
+)
+from graph.domain.fixes import (
+    Action,
+    ActionClass,
+    Answer,
+    AnswerKind,
+    BlastRadius,
+    Check,
+    Decision,
+    FixPlan,
+    LedgerEntry,
+    Note,
+    Step,
+    Verdict,
+    Verification,
+)
+from graph.domain.incidents import (
+    Door,
+    Group,
+    Incident,
+    MemberCounts,
+    Outcome,
+    Part,
+    Role,
+    Severity,
+    Status,
+)
+from graph.domain.observed import (
+    ACTIVE_STATES,
+    RUNNING_STATES,
+    AirflowHealth,
+    Connection,
+    DagInfo,
+    FailureId,
+    ImportFailure,
+    IncidentKind,
+    Pool,
+    RunSnapshot,
+    TaskInfo,
+    TaskLog,
+    TaskRef,
+    TaskSnapshot,
+    Variable,
+)
+
+__all__ = [
+    "ACTIVE_STATES",
+    "RUNNING_STATES",
+    "Action",
+    "ActionClass",
+    "AirflowHealth",
+    "Answer",
+    "AnswerKind",
+    "BlastRadius",
+    "Check",
+    "CodeLocation",
+    "ColumnProblem",
+    "Connection",
+    "DagInfo",
+    "DataReport",
+    "Decision",
+    "DiagnosedBy",
+    "Diagnosis",
+    "DomainType",
+    "Door",
+    "EvidenceLine",
+    "Facts",
+    "FailureId",
+    "FixPlan",
+    "Group",
+    "ImportFailure",
+    "Incident",
+    "IncidentKind",
+    "LedgerEntry",
+    "MemberCounts",
+    "ModelCost",
+    "Note",
+    "Outcome",
+    "Part",
+    "Pool",
+    "Remediation",
+    "Role",
+    "RootCause",
+    "RuledOut",
+    "RunSnapshot",
+    "Severity",
+    "Status",
+    "Step",
+    "TaskInfo",
+    "TaskLog",
+    "TaskRef",
+    "TaskSnapshot",
+    "Variable",
+    "Verdict",
+    "Verification",
+    "canonical_json",
+    "digest",
+]
+
+# Checkpoints keep a type's module and name (see `graph.checkpoint`). This is the name they know, whichever
+# file here a type is written in: a type may move between those, but not be renamed or leave.
+for _name in __all__:
+    if isinstance(_one := globals()[_name], type):
+        _one.__module__ = __name__
