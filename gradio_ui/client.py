@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from graph.errors import AirmedicError
 from server.routes.me import MeOut
 from server.schemas import ControlOut, IncidentDetailOut, IncidentOut, IncidentPage, LogPage
 from server.schemas_overview import StatusOut, SummaryOut
+from tools.json_text import json_of
 
 TIMEOUT = 15.0  # seconds
 CHAT_TIMEOUT = 300.0  # seconds between two signs of life of an answer in the chat
@@ -185,10 +185,9 @@ def _headers(token: str) -> dict[str, str]:
 
 def _parsed(spelled: str) -> JsonValue:
     try:
-        value: JsonValue = json.loads(spelled)
+        return json_of(spelled)
     except ValueError:
         return None
-    return value
 
 
 def _json(answer: httpx.Response) -> JsonValue:

@@ -13,6 +13,7 @@ from gradio_ui.markup import Html, el, join
 from gradio_ui.wording import plain
 from graph.errors import AirmedicError
 from server.schemas import IncidentDetailOut
+from tools.json_text import json_of
 
 LONG = 60  # characters; a longer text gets several lines
 
@@ -143,7 +144,7 @@ def _is_json(spelled: str) -> bool:
 def _pretty(spelled: str) -> str:
     """A contract on several lines; anything else as it is."""
     try:
-        return json.dumps(json.loads(spelled), indent=2, ensure_ascii=False) if _is_json(spelled) else spelled
+        return json.dumps(json_of(spelled), indent=2, ensure_ascii=False) if _is_json(spelled) else spelled
     except ValueError:
         return spelled
 
@@ -190,7 +191,7 @@ def _read(field: Field, typed: JsonValue) -> JsonValue:
     if field.kind == "string":
         return _text(field, spelled)
     try:
-        value: JsonValue = json.loads(spelled)
+        value: JsonValue = json_of(spelled)
     except ValueError as exc:
         raise NotAValue(f"{plain(field.name)}: {_expected(field.kind)} ({exc}).") from exc
     if field.kind == "number" and isinstance(value, int):
@@ -205,7 +206,7 @@ def _text(field: Field, spelled: str) -> str:
     if spelled.replace("\r\n", "\n") == _pretty(field.value):
         return field.value
     try:
-        json.loads(spelled)
+        json_of(spelled)
     except ValueError as exc:
         raise NotAValue(f"{plain(field.name)}: this is not JSON ({exc}).") from exc
     return spelled

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from graph.domain import Answer, AnswerKind
 from graph.errors import DecisionInvalid
+from tools.json_text import json_of
 from tools.redaction import redact
 
 MESSAGE_LIMIT = 4000  # characters
@@ -216,17 +217,17 @@ def _from_inbox(answer: InboxAnswer, question: Question) -> Parts:
         raise DecisionInvalid(f"args.action: {answer.args.action!r} does not name one action of the question")
     args = [dict(request.args) for request in question.action_requests]
     args[places[0]] = {
-        name: _untexted(value, args[places[0]].get(name)) for name, value in answer.args.args.items()
+        name: plain_value(value, args[places[0]].get(name)) for name, value in answer.args.args.items()
     }
     return AnswerKind.EDIT, "", args
 
 
-def _untexted(value: JsonValue, before: JsonValue) -> JsonValue:
+def plain_value(value: JsonValue, before: JsonValue) -> JsonValue:
     """Agent Inbox returns edited values as text: bring back the type the argument had."""
     if not isinstance(value, str) or isinstance(before, str) or before is None:
         return value
     try:
-        typed: JsonValue = plain(json.loads(value))
+        typed: JsonValue = plain(json_of(value))
     except ValueError:
         return value
     return typed

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -21,6 +20,7 @@ from graph.errors import (
     NotFound,
     NotPermitted,
 )
+from tools.json_text import json_of
 
 DEFAULT_LIFE = timedelta(hours=12)  # for a token that does not tell; Airflow's own default is a day
 USED_UP = 0.8  # share of its life after which a token is renewed
@@ -118,8 +118,8 @@ def life_of(token: str) -> timedelta:
     """How long a JWT lives by its own claims, which are read and not trusted."""
     try:
         payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims: Any = json_of(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         seconds = float(claims["exp"]) - float(claims["iat"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        return timedelta(seconds=min(max(seconds, 1.0), DEFAULT_LIFE.total_seconds() * 2))
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, binascii.Error):
         return DEFAULT_LIFE
-    return timedelta(seconds=min(max(seconds, 1.0), DEFAULT_LIFE.total_seconds() * 2))

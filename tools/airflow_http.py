@@ -121,7 +121,7 @@ class AirflowHttp:
             raise _refusal(call, answer)
         try:
             return into(_json(answer))
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise _lost(call)(f"{call.action}: the answer is not what Airflow 3 sends") from exc
 
     async def _send(self, call: Call, token: str) -> Answer:
@@ -171,7 +171,7 @@ def _detail(answer: Answer) -> str:
     """Airflow's explanation, shortened; empty when the body is not Airflow's JSON."""
     try:
         told = _json(answer)["detail"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     return redact(told if isinstance(told, str) else json.dumps(told))[:DETAIL]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +22,7 @@ from graph.domain import (
     Variable,
 )
 from graph.errors import ActionRefused
+from tools.json_text import json_of
 from tools.log_text import render
 from tools.redaction import redact, redact_json
 
@@ -245,14 +245,16 @@ def health(found: Json, version: str) -> AirflowHealth:
 def names_task(event: Json, task: TaskRef) -> bool:
     """Does this event of Airflow's log clear exactly this task instance (or its whole run)?"""
     try:
-        asked = json.loads(event.get("extra") or "{}")
+        asked = json_of(event.get("extra") or "{}")
     except ValueError:
         return False
-    if asked.get("dry_run") is True:
+    if not isinstance(asked, dict) or asked.get("dry_run") is True:
         return False
     chosen = asked.get("task_ids")
     if chosen is None:
         return True
+    if not isinstance(chosen, list):
+        return False
     return task.task_id in chosen or [task.task_id, task.map_index] in chosen
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from graph.domain import ColumnProblem, DataReport, DomainType
 from graph.errors import ActionRefused
+from tools.json_text import json_of
 
 PREFIX = "airmedic_contract_"
 TAG = "airmedic:contract="
@@ -74,7 +75,7 @@ class _Contract(_Closed):
 def parse(text: str) -> dict[str, Any]:
     """The contract as JSON, unknown parts refused. `ActionRefused` names the place that is wrong."""
     try:
-        found = json.loads(text)
+        found = json_of(text)
         _Contract.model_validate(found)
     except ValidationError as exc:
         wrong = exc.errors()[0]

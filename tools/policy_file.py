@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from graph.errors import PolicyInvalid
 from tools.actions import ActionCatalogue
 from tools.policy_rules import Breaker, Caps, Hours, Limits, Maintenance, Match, Policy, Rule
+from tools.yaml_text import NotYaml, yaml_of
 
 DEFAULT = "policy_default.yaml"
 PLACES: dict[str, type[BaseModel]] = {
@@ -48,9 +46,9 @@ def load_policy(path: Path | None, *, catalogue: ActionCatalogue | None = None) 
 def parse_policy(text: str, name: str, *, catalogue: ActionCatalogue | None = None) -> Policy:
     """The policy in this text."""
     try:
-        found = yaml.load(text, Loader=OnceOnlyLoader)
-    except yaml.YAMLError as exc:
-        raise PolicyInvalid(f"{name}: not YAML: {_one_line(exc)}") from exc
+        found = yaml_of(text)
+    except NotYaml as exc:
+        raise PolicyInvalid(f"{name}: not YAML: {exc}") from exc
     if not isinstance(found, dict):
         raise PolicyInvalid(f"{name}: must be a mapping with version and rules")
     try:
@@ -59,21 +57,6 @@ def parse_policy(text: str, name: str, *, catalogue: ActionCatalogue | None = No
         raise PolicyInvalid("\n".join(f"{name}: {_sentence(one)}" for one in exc.errors())) from exc
     _check_actions(policy, name, catalogue)
     return policy
-
-
-class OnceOnlyLoader(yaml.SafeLoader):
-    """YAML lets a later key replace an earlier one in silence; in a policy that is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = str(key_node.value)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def _check_actions(policy: Policy, name: str, catalogue: ActionCatalogue | None) -> None:
@@ -115,7 +98,3 @@ def _not_among(given: str, known: list[str] | tuple[str, ...]) -> str:
     close = get_close_matches(given, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{given!r} is not among {', '.join(sorted(known))}{hint}"
-
-
-def _one_line(exc: yaml.YAMLError) -> str:
-    return " ".join(str(exc).split())

@@ -70,7 +70,7 @@ class Hours(Part):
     def _known(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as exc:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:  # `Europe` is a folder of zones
             raise ValueError(f"{name!r} is no time zone") from exc
         return name
 

@@ -11,15 +11,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from graph.domain import Severity
 from graph.errors import SettingsInvalid
 from server.people.notices import EVENTS
 from server.people.notifier import Notice
-from tools.policy_file import OnceOnlyLoader
 from tools.policy_rules import Hours
+from tools.yaml_text import NotYaml, yaml_of
 
 URLS = "urls"  # the target that stands for AIRMEDIC_NOTIFY_URLS
 # A comma belongs to the address when no scheme follows it: mailto://...?to=a@b.c,d@e.f
@@ -164,11 +163,11 @@ def split_urls(text: str) -> tuple[str, ...]:
 
 def _read(path: Path) -> NotifyFile:
     try:
-        found = yaml.load(path.read_text("utf-8"), Loader=OnceOnlyLoader)
+        found = yaml_of(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsInvalid(f"AIRMEDIC_NOTIFY: {path}: cannot be read: {exc}") from exc
-    except yaml.YAMLError as exc:
-        raise SettingsInvalid(f"{path}: not YAML: {' '.join(str(exc).split())}") from exc
+    except NotYaml as exc:
+        raise SettingsInvalid(f"{path}: not YAML: {exc}") from exc
     if not isinstance(found, dict):
         raise SettingsInvalid(f"{path}: must be a mapping with version, targets and routes")
     try:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import math
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,13 +22,14 @@ from evals.benchmarks.crash.faults import Done
 from evals.benchmarks.crash.judge import HISTORY, LEDGER
 from evals.benchmarks.crash.points import PLACES, Place, find, labels
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)  # seconds: for what hangs; on a busy machine all takes its time
+
+NEVER = math.inf  # when a phase is broken off
 
 
 def size(*phases: str, kills: int = 0, zombies: int = 0, resets: int = 0) -> Size:
-    """A small one, that breaks off before the test's own limit."""
-    end = time.monotonic() + 100
-    return Size(kills, zombies, resets, end, slow=0, restarts=2, full=1, jumps=4, phases=phases, in_time=90)
+    """A small one, played to its end."""
+    return Size(kills, zombies, resets, NEVER, slow=0, restarts=2, full=1, jumps=4, phases=phases, in_time=90)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ async def test_the_judge_finds_a_write_that_was_not_on_record(tmp_path: Path) ->
     async with open_campaign(
         tmp_path, f"sqlite:///{tmp_path / 'a.db'}", seed=4, mutation="sent-not-flushed"
     ) as campaign:
-        await faults.kills(campaign, 3, Done(), until=time.monotonic() + 30)
+        await faults.kills(campaign, 3, Done(), until=NEVER)
         found = await campaign.judge(await campaign.settle())
 
     assert found.count(HISTORY) + found.count(LEDGER) > 0

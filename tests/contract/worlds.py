@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import httpx
 from pydantic import JsonValue
 
 from evals.faults.sandbox import Sandbox
 from graph.domain import RunSnapshot, TaskRef
+from graph.errors import AirflowUnreachable
 from tools.airflow_memory import MemoryAirflow, TaskSpec, Ticking, Try
 from tools.airflow_rest import open_airflow
 from tools.gateway import AirflowGateway
+
+T = TypeVar("T")
 
 TAGS = ("contract", "airmedic:rerun-safe")
 REFUSED = "ConnectionError: source hr.example:8080 refused the connection, password=hunter2secret"
@@ -144,6 +147,15 @@ class RestWorld:
 
     async def remove_file(self, name: str) -> None:
         (self._dags / name).unlink()
+
+
+async def unlocked(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to what changes nothing, once nobody else holds the SQLite file of the tested Airflow."""
+    while True:
+        try:
+            return await ask()
+        except AirflowUnreachable:
+            await asyncio.sleep(POLL)
 
 
 async def _until(ready: Callable[[], Awaitable[bool]]) -> None:

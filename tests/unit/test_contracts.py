@@ -187,6 +187,46 @@ def test_a_loosened_contract_is_never_called_additive(change: dict[str, Any]) ->
     assert EditKind.OTHER in kinds
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        pytest.param({"extra_columns": "ignore"}, EditKind.IGNORE_EXTRA, id="extra columns are ignored"),
+        pytest.param({"batch_size": 7}, EditKind.BATCH_SIZE, id="another batch size"),
+        pytest.param({"timeout_seconds": {"load": 99}}, EditKind.TIMEOUT, id="another timeout"),
+    ],
+)
+def test_an_edit_that_rides_along_is_named_as_well(change: dict[str, Any], kind: EditKind) -> None:
+    """Else a rule that allows the one would allow the other."""
+    optional = {"columns": {**CONTRACT["columns"], "nick": {"type": "string", "required": False}}}
+
+    assert contracts.edit_kinds(TEXT, json.dumps({**CONTRACT, **optional})) == {EditKind.ADD_OPTIONAL}
+    assert contracts.edit_kinds(TEXT, json.dumps({**CONTRACT, **optional, **change})) == {
+        EditKind.ADD_OPTIONAL,
+        kind,
+    }
+
+
+def test_failing_at_extra_columns_again_is_no_kind_that_a_rule_could_name() -> None:
+    before = json.dumps({**CONTRACT, "extra_columns": "ignore"})
+
+    assert contracts.edit_kinds(before, TEXT) == {EditKind.OTHER}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        pytest.param("email", "e_mail", True, id="spelled otherwise"),
+        pytest.param("email", "email_address", True, id="the one inside the other"),
+        pytest.param("ab", "fabricated", False, id="too short to mean anything inside another"),
+        pytest.param("---", "email", False, id="no letters in the one"),
+        pytest.param("email", "___", False, id="no letters in the other"),
+        pytest.param("email", "salary", False, id="two things"),
+    ],
+)
+def test_names_of_columns_are_alike(one: str, other: str, alike: bool) -> None:
+    assert (contracts.alike(one, other) >= contracts.ALIKE) is alike
+
+
 @pytest.mark.parametrize("before", [None, "", "not JSON", "{}"])
 def test_an_edit_of_what_is_no_contract_is_of_no_known_kind(before: str | None) -> None:
     assert contracts.edit_kinds(before, TEXT) == {EditKind.OTHER}

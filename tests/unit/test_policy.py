@@ -7,16 +7,33 @@ from typing import Any
 
 import pytest
 
-from graph.domain import Action, ActionClass, BlastRadius, DagInfo, Remediation, Role, RootCause, Verdict
+from graph.domain import (
+    Action,
+    ActionClass,
+    BlastRadius,
+    DagInfo,
+    FixPlan,
+    Remediation,
+    Role,
+    RootCause,
+    Verdict,
+)
 from tests.factories import START, make_clear, make_diagnosis, make_task
 from tests.unit.fix_world import SETTINGS, TASK, make_fix, set_contract
 from tests.unit.policy_cases import CATALOGUE, DEFAULT, SAFE, decided, make_question, make_retry
 from tools.actions import Rerun
-from tools.policy import Counters, decide, explain
+from tools.contracts import EditKind, edit_kinds
+from tools.policy import Counters, decide, explain, in_words
 from tools.policy_file import parse_policy
 from tools.policy_rules import Breaker, Hours, Maintenance, Match, Policy, Rule
 
 ALL_AUTO = Policy(version=1, rules=(Rule(name="anything goes", verdict=Verdict.AUTO),))
+
+
+def edits_of(plan: FixPlan) -> frozenset[EditKind]:
+    """What the plan's first action does to the contract."""
+    action = plan.actions[0]
+    return frozenset(edit_kinds(str(action.target["base"]), str(action.args["value"])))
 
 
 def tagged(*tags: str) -> DagInfo:
@@ -34,6 +51,7 @@ def test_a_transient_fault_of_a_safe_task_is_automatic() -> None:
 UPSTREAM = Action(
     name="rerun_upstream", target={"dag_id": "feed", "run_id": "r", "tasks": [{"task_id": "publish"}]}
 )
+AT_NOBODY = make_clear().model_copy(update={"target": {**make_clear().target, "tasks": ["load"]}})
 OTHER_TASK = make_fix(make_clear(make_task(task_id="other")))
 
 
@@ -78,6 +96,15 @@ OTHER_TASK = make_fix(make_clear(make_task(task_id="other")))
             Verdict.NEVER,
             "own target",
             id="a clear of what is no member of the incident",
+        ),
+        pytest.param(
+            {
+                "plan": make_fix(AT_NOBODY),
+                "members": (make_task(run_id="manual__2"),),
+            },
+            Verdict.NEVER,
+            "valid plan",
+            id="a clear whose tasks are not task instances",
         ),
         pytest.param(
             {"diagnosis": make_diagnosis(transient=False)},
@@ -212,6 +239,16 @@ def test_retries_prove_something_only_when_the_policy_trusts_them() -> None:
     assert decided(trusting, **given).verdict is Verdict.AUTO
 
 
+def test_a_task_without_retries_proves_nothing_to_a_policy_that_trusts_them() -> None:
+    trusting = ALL_AUTO.model_copy(update={"trust_retries": True})
+    given: dict[str, Any] = {
+        "dag": tagged(),
+        "reruns": (Rerun(dag_id="orders", task_id="load", retries=0),),
+    }
+
+    assert decided(trusting, **given).rule == "re-run safety"
+
+
 def test_trusted_retries_do_not_outweigh_a_tag_that_forbids() -> None:
     unsafe = ("airmedic:rerun-unsafe=load",)
     trusting = ALL_AUTO.model_copy(update={"trust_retries": True})
@@ -309,6 +346,17 @@ def test_contract_edits_match_by_what_they_do() -> None:
     assert decided(only(contract_edit=["cast"]), **given).verdict is Verdict.ASK
 
 
+def test_the_edits_may_be_all_that_a_rule_names() -> None:
+    plan = make_fix(set_contract(), make_clear())
+    edits = sorted(edit.value for edit in edits_of(plan))
+    given: dict[str, Any] = {
+        "plan": plan,
+        "diagnosis": make_diagnosis(transient=False, root_cause=RootCause.SCHEMA_DRIFT),
+    }
+
+    assert decided(only(contract_edit=edits), **given).verdict is Verdict.AUTO
+
+
 def test_the_first_rule_that_matches_decides() -> None:
     never = Rule(name="not this DAG", match=Match(dag=("orders",)), verdict=Verdict.NEVER)
     anything = Rule(name="anything", verdict=Verdict.AUTO)
@@ -349,15 +397,55 @@ def test_a_rule_may_go_by_class() -> None:
         ({"from": "22:00", "to": "06:00", "days": ["fri"]}, datetime(2026, 3, 6, 5, tzinfo=UTC), False),
         ({"from": "22:00", "to": "06:00", "days": ["fri"]}, datetime(2026, 3, 7, 6, tzinfo=UTC), False),
         ({"from": "09:00", "to": "10:00", "timezone": "Asia/Tokyo"}, START.replace(hour=0), True),
+        ({"from": "09:00", "to": "10:00"}, datetime(2026, 3, 2, 9, tzinfo=UTC), True),
+        ({"from": "09:00", "to": "10:00"}, datetime(2026, 3, 2, 10, tzinfo=UTC), False),
+        ({"from": "09:00", "to": "10:00"}, datetime(2026, 3, 2, 8, 59, tzinfo=UTC), False),
+        ({"from": "09:00", "to": "10:00"}, datetime(2026, 3, 2, 23, tzinfo=UTC), False),
+        ({"from": "22:00", "to": "06:00", "days": ["fri"]}, datetime(2026, 3, 6, 22, tzinfo=UTC), True),
+        ({"from": "07:00", "to": "07:00", "days": ["mon"]}, datetime(2026, 3, 2, 6, tzinfo=UTC), True),
+        ({"from": "07:00", "to": "07:00", "days": ["mon"]}, datetime(2026, 3, 3, 6, tzinfo=UTC), False),
         ({"days": ["sun"]}, datetime(2026, 3, 1, 0, tzinfo=UTC), True),
         ({"days": ["sun"]}, datetime(2026, 3, 2, 0, tzinfo=UTC), False),
     ],
 )
-def test_hours_may_go_over_midnight(hours: dict[str, Any], moment: datetime, inside: bool) -> None:
+def test_hours_hold_from_their_start_to_before_their_end(
+    hours: dict[str, Any], moment: datetime, inside: bool
+) -> None:
     assert Hours.model_validate(hours).contains(moment) is inside
 
 
 # --- words ------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_that_gives_no_reason_is_named_as_the_reason() -> None:
+    named = Rule(name="nights", verdict=Verdict.ASK)
+
+    assert decided(rules(named)).reasons == ("rule 'nights' says ask",)
+    assert decided(rules(named.model_copy(update={"reason": "too late"}))).reasons == ("too late",)
+
+
+def test_a_policy_is_told_in_words() -> None:
+    text = """
+version: 1
+trust_retries: true
+maintenance: [{name: backup, hours: {from: "22:00", to: "04:00"}, dag: ["ord*"], verdict: never}]
+rules:
+  - {name: small, verdict: auto, match: {cause: timeout, confidence_at_least: 0.9}, caps: {dag_runs: 2}}
+  - {name: the rest, verdict: ask, approvers: admin}
+"""
+    told = in_words(parse_policy(text, "p.yaml"))
+
+    assert "declared retries prove that a task is safe to run again" in told
+    assert "maintenance 'backup', every day 22:00 to 04:00 UTC, DAGs ord*: never" in told
+    assert "1. small: auto when cause timeout; confidence_at_least 0.9, up to 2 dag runs" in told
+    assert "2. the rest: ask (admin approves) when always" in told
+    assert "declared retries do not prove that a task is safe to run again" in in_words(ALL_AUTO)
+
+
+def test_some_days_are_told_by_name() -> None:
+    hours = Hours.model_validate({"days": ["fri", "sat"], "timezone": "Asia/Tokyo"})
+
+    assert str(hours) == "fri, sat 00:00 to 00:00 Asia/Tokyo"
 
 
 def test_an_explanation_names_rule_policy_and_reasons() -> None:

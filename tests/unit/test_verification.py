@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
-from graph.domain import ColumnProblem, DataReport, Outcome, TaskInfo, TaskSnapshot
+from graph.domain import Check, ColumnProblem, DataReport, Outcome, TaskInfo, TaskSnapshot
 from nodes.following import data_right
-from tests.factories import make_snapshot, make_task
-from tools.verification import World, accounted, downstream_of, judge
+from tests.factories import Clock, make_snapshot, make_task
+from tools.airflow_memory import MemoryAirflow
+from tools.airflow_memory_state import TaskSpec, Try
+from tools.verification import World, accounted, downstream_of, judge, look, past_rows
 
 GOOD = DataReport(rows_in=120, rows_out=120, rows_expected=120, satisfied=True)
 USUAL = (118, 119, 120, 121, 122)
@@ -119,6 +122,108 @@ def test_rows_are_judged_by_the_tasks_own_past(rows: int, declared: int | None, 
         world(reports={"load": report}, past_rows={"load": USUAL}), try_before=1, changed_settings=False
     )
     assert (found.outcome is Outcome.HEALED) is healed
+
+
+@pytest.mark.parametrize(
+    ("set_aside", "outcome"),
+    [
+        pytest.param(5, Outcome.HEALED, id="as many as the limit"),
+        pytest.param(6, Outcome.NOT_HEALED, id="one more"),
+    ],
+)
+def test_rows_may_be_set_aside_up_to_the_limit(set_aside: int, outcome: Outcome) -> None:
+    report = DataReport(
+        rows_out=120 - set_aside, rows_quarantined=set_aside, quarantine_limit=5, rows_expected=120
+    )
+
+    assert judge(world(reports={"load": report}), try_before=1, changed_settings=False).outcome is outcome
+
+
+def test_what_is_not_known_is_said() -> None:
+    silent = judge(world(reports={}), try_before=1, changed_settings=False)
+
+    assert silent.checks[-1] == Check(
+        name="data", ok=None, detail="the pipeline reports nothing about its data"
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "try_number", "ok"),
+    [
+        pytest.param("running", 2, None, id="a new try that runs"),
+        pytest.param("success", 1, None, id="the try that was there before"),
+        pytest.param("success", 2, True, id="a new try that succeeded"),
+        pytest.param("failed", 2, False, id="a new try that failed"),
+    ],
+)
+def test_the_task_s_own_check_waits_for_a_new_try(state: str, try_number: int, ok: bool | None) -> None:
+    task = make_snapshot(state=state, try_number=try_number)
+
+    assert judge(world(task=task), try_before=1, changed_settings=False).checks[0].ok is ok
+
+
+# --- what is read -----------------------------------------------------------------------------------------
+
+
+def report_of(rows: int, **given: JsonValue) -> Try:
+    return Try(xcom={"airmedic_report": {"rows_out": rows, **given}})
+
+
+async def ran(airflow: MemoryAirflow, *runs: str) -> None:
+    for run in runs:
+        airflow.start("orders", run)
+        await airflow.settle()
+
+
+async def test_the_run_is_read_and_nothing_beside_it(clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    tasks = [
+        TaskSpec("other", [report_of(3)]),
+        TaskSpec("load", [report_of(10, rows_expected=10)], ("report",)),
+        TaskSpec("report", [report_of(9, rows_expected=9)]),
+    ]
+    airflow.add_dag("orders", tasks)
+    await ran(airflow, "manual__1")
+
+    seen = await look(airflow, make_task())
+
+    assert [one.task.task_id for one in seen.downstream] == ["report"]
+    assert set(seen.reports) == {"load", "report"}
+    assert seen.run_state == "success"
+    assert seen.past_rows == {}  # both say how many there should be
+
+
+async def test_the_data_are_not_read_before_the_run_is_at_rest(clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    airflow.add_dag(
+        "orders", [TaskSpec("load", [report_of(10)], ("report",)), TaskSpec("report", [Try("running")])]
+    )
+    await ran(airflow, "manual__1")
+
+    seen = await look(airflow, make_task())
+
+    assert seen.task.state == "success"
+    assert (seen.run_state, seen.reports) == ("", {})
+
+
+async def test_a_task_that_failed_reports_nothing(clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    broken = Try("failed", xcom={"airmedic_report": {"rows_out": 1}})
+    airflow.add_dag("orders", [TaskSpec("load", [report_of(10)], ("report",)), TaskSpec("report", [broken])])
+    await ran(airflow, "manual__1")
+
+    assert set((await look(airflow, make_task())).reports) == {"load"}
+
+
+async def test_past_rows_are_those_of_other_runs_that_succeeded(clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    counts = iter(
+        [report_of(1), Try("failed", xcom={"airmedic_report": {"rows_out": 2}}), report_of(3), Try()]
+    )
+    airflow.add_dag("orders", [TaskSpec("load", lambda _task, _number: next(counts))])
+    await ran(airflow, "manual__0", "manual__bad", "manual__1", "manual__silent")
+
+    assert await past_rows(airflow, make_task(), "load") == (1,)
 
 
 def test_downstream_goes_all_the_way() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from graph.domain import Action, canonical_json
 from graph.errors import UndoBlocked
 from tools.actions.kind import A, ActionKind, Confirmation, Found, T
 from tools.gateway import AirflowGateway
+from tools.json_text import json_of
 
 V = TypeVar("V")
 
@@ -68,7 +68,7 @@ def _plain(value: JsonValue) -> JsonValue:
     if not isinstance(value, str):
         return value
     try:
-        found: JsonValue = json.loads(value)
+        found = json_of(value)
     except ValueError:
         return value
     # Only objects and lists: "5" and "5.0" are different texts, whatever JSON makes of them.

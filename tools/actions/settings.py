@@ -15,6 +15,7 @@ from tools import contracts
 from tools.actions.kind import MASK, NoArgs, Parameters, Preview
 from tools.actions.setting import SettingKind, same
 from tools.gateway import AirflowGateway
+from tools.json_text import json_of
 
 SECRET_NAME = re.compile(
     r"passw|secret|token|api_?key|private|credential|authorization|bearer", re.IGNORECASE
@@ -288,7 +289,7 @@ def text_diff(name: str, before: str | None, after: str) -> str:
 
 def _laid_out(text: str) -> list[str]:
     try:
-        found = json.loads(text)
+        found = json_of(text)
     except ValueError:
         return text.splitlines()
     return json.dumps(found, indent=2, ensure_ascii=False).splitlines()

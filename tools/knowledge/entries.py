@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graph.domain import Remediation, RootCause
 from graph.errors import KnowledgeInvalid
+from tools.yaml_text import NotYaml, yaml_of
 
 FOLDER = Path(__file__).parent
 
@@ -184,11 +185,11 @@ def _read_folder(folder: Path) -> tuple[dict[str, Written], dict[str, Path]]:
 def read_file(path: Path, kind: type[FileT]) -> FileT:
     """A checked knowledge file; what is wrong is told with the file and the entry."""
     try:
-        data = yaml.load(path.read_text("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        data = yaml_of(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return kind.model_validate(data)
     except (OSError, UnicodeDecodeError) as exc:
         raise KnowledgeInvalid(f"{path.name}: cannot be read: {exc}") from exc
-    except yaml.YAMLError as exc:
+    except NotYaml as exc:
         raise KnowledgeInvalid(f"{path.name}: not YAML: {exc}") from exc
     except ValidationError as exc:
         raise KnowledgeInvalid(f"{path.name}: {_first_problem(exc, data)}") from exc

@@ -69,7 +69,8 @@ async def _kill(campaign: Campaign, child: Child, done: Done) -> None:
         if time.monotonic() > patience:
             break
         await campaign.fleet.moved()
-    life = UNREACHED / 2 if child.at else campaign.chance.expovariate(1 / (LIFE + 1.5 * child.took))
+    slower = 1.5 * child.took
+    life = UNREACHED / 2 + slower if child.at else campaign.chance.expovariate(1 / (LIFE + slower))
     end = time.monotonic() + life
     while child.pid in campaign.fleet.children and (left := end - time.monotonic()) > 0:
         await campaign.fleet.moved(min(left, 0.1))
