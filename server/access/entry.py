@@ -27,13 +27,14 @@ from server.settings import Settings
 
 log = structlog.get_logger("access")
 
+EMPTY_SECRET = "whsec_"
 ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 bearer = HTTPBearer(auto_error=False, description="an access token (`airmedic token create`)")
 
 
 def webhook_secrets(settings: Settings) -> tuple[str, ...]:
-    """The secrets a delivery may be signed with, newest first."""
+    """The secrets a delivery may be signed with, newest first. Raises `SettingsInvalid`."""
     if settings.webhook_secret is None:
         return ()
     return _parts(settings.webhook_secret.get_secret_value())
@@ -41,7 +42,10 @@ def webhook_secrets(settings: Settings) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4)
 def _parts(listed: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in listed.split(",") if part.strip())
+    secrets = tuple(part.strip() for part in listed.split(",") if part.strip())
+    if EMPTY_SECRET in secrets:
+        raise SettingsInvalid(f"AIRMEDIC_WEBHOOK_SECRET: {EMPTY_SECRET!r} with nothing after it is no secret")
+    return secrets
 
 
 def is_loopback(host: str) -> bool:
@@ -61,6 +65,7 @@ def can_sign_in(settings: Settings, *, stored: bool) -> bool:
 
 def check_exposure(settings: Settings, *, stored: bool = False) -> None:
     """Refuse to listen where strangers can reach without asking them for anything."""
+    webhook_secrets(settings)  # one that is none is none on this machine, too
     if is_loopback(settings.host):
         return
     missing = [

@@ -186,7 +186,7 @@ class Senders:
         """Raises `Refusal`. Without a token, a page in a browser here could speak for its user."""
         host = headers.get("host", "")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in self._origins and (_netloc(origin) or None) != host:
             raise Refusal(403, "cross-origin", "requests from pages of another origin are not accepted")
         if not (_hostname(host) in self._hosts or await _asks(scope)):
             raise Refusal(421, "wrong-host", "this server does not answer to the Host that was asked for")
@@ -214,6 +214,13 @@ class Fence:
             await refuse(refusal, scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 @lru_cache(maxsize=64)

@@ -201,7 +201,10 @@ def _check_address(variable: str, url: str | None) -> None:
     """Keys that came in the clear prove nothing, but on this machine."""
     if url is None:
         return
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise SettingsInvalid(f"{variable} is {url!r}: {exc}") from exc
     near = parts.hostname in {"localhost", "127.0.0.1", "::1"}
     if parts.hostname is None or parts.scheme not in ({"http", "https"} if near else {"https"}):
         raise SettingsInvalid(f"{variable} is {url!r}: it must be an https:// address")

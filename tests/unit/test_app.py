@@ -320,6 +320,9 @@ async def test_the_token_opens_the_api_and_health_needs_none(tmp_path: Path) -> 
     [
         pytest.param({"origin": "https://evil.example"}, 403, id="a page of another site"),
         pytest.param({"origin": "null"}, 403, id="a page without an origin"),
+        pytest.param({"origin": "http://["}, 403, id="an origin that is none"),
+        pytest.param({"origin": "http://[", "host": ""}, 403, id="an origin that is none, and no name"),
+        pytest.param({"host": "["}, 421, id="a name that is none"),
         pytest.param({"origin": "http://127.0.0.1:9999"}, 403, id="another server on this machine"),
         pytest.param({"origin": "http://127.0.0.1:8642"}, 200, id="our own pages"),
         pytest.param({"host": "evil.example"}, 421, id="a name that was bent to this machine"),
@@ -359,6 +362,16 @@ async def test_strangers_are_not_let_in_unasked(
     app = create_app(make_settings(tmp_path, host=host, **given))
 
     with pytest.raises(SettingsInvalid, match=f"set {missing} first"):
+        async with app.router.lifespan_context(app):
+            pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_a_prefix_alone_is_no_secret(tmp_path: Path, host: str) -> None:
+    """Whatever was to follow it is missing, and anybody could sign."""
+    app = create_app(make_settings(tmp_path, host=host, api_token="t", webhook_secret="s, whsec_"))
+
+    with pytest.raises(SettingsInvalid, match="nothing after it is no secret"):
         async with app.router.lifespan_context(app):
             pass
 

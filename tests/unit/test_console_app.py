@@ -61,6 +61,8 @@ async def test_what_the_page_does_not_need_is_not_there(
         pytest.param({"origin": "http://127.0.0.1:8642"}, 503, id="our own page, still starting"),
         pytest.param({"origin": "http://evil.example"}, 403, id="a stranger's page"),
         pytest.param({"origin": "null"}, 403, id="a page without origin"),
+        pytest.param({"origin": "http://["}, 403, id="an origin that is none"),
+        pytest.param({"host": "["}, 421, id="a name that is none"),
         pytest.param({"host": "rebound.example"}, 421, id="another name for this address"),
         pytest.param({"content-type": "text/plain"}, 413, id="a form in disguise"),
         pytest.param({"content-length": "999999999"}, 413, id="too large"),

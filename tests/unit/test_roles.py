@@ -170,6 +170,24 @@ async def test_the_settings_token_is_an_admin_beside_stored_ones(tmp_path: Path)
     assert answer.json()["by"] == "operator (API token)"
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param("head.body.signature", id="another system's sign-in"),
+        pytest.param("a-token-of-the-setting", id="all but the last letter"),
+        pytest.param("\xe9", id="no ASCII"),
+        pytest.param("", id="nothing"),
+    ],
+)
+async def test_what_is_no_token_of_ours_opens_nothing(tmp_path: Path, shown: str) -> None:
+    async with open_api(tmp_path, api_token="a-token-of-the-settings") as api:
+        answer = await api.http.get(
+            "/api/status", headers=[(b"authorization", b"Bearer " + shown.encode("latin-1"))]
+        )
+
+    assert answer.status_code == 401
+
+
 async def test_with_a_token_any_host_name_is_answered(api: Api) -> None:
     token, _ = await api.service.tokens.create("ada", Role.VIEWER, life=LIFE)
     shown = {"authorization": f"Bearer {token}", "host": "airmedic.example"}

@@ -224,6 +224,8 @@ async def test_the_role_is_what_the_claim_says(
         pytest.param({"oidc_audience": None}, "AIRMEDIC_OIDC_AUDIENCE", id="no audience"),
         pytest.param({"oidc_issuer": "http://id.example.com"}, "https://", id="keys in the clear"),
         pytest.param({"oidc_issuer": "id.example.com"}, "https://", id="no address"),
+        pytest.param({"oidc_issuer": "https://[id"}, "OIDC_ISSUER", id="half an address"),
+        pytest.param({"oidc_jwks_url": "https://[id"}, "OIDC_JWKS_URL", id="half an address of the keys"),
         pytest.param({"oidc_jwks_url": "http://id.example.com/keys"}, "JWKS_URL", id="keys in the clear too"),
         pytest.param({"oidc_roles": "boss"}, "AIRMEDIC_OIDC_ROLES", id="no role"),
         pytest.param({"oidc_roles": "boss=root"}, "AIRMEDIC_OIDC_ROLES", id="no such role"),

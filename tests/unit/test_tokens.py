@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import string
+import zlib
 from datetime import timedelta
 
 import pytest
@@ -10,11 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Role
 from graph.errors import TokenInvalid
-from server.access.tokens import TokenStore, digest_of, is_token, new_token
+from server.access.tokens import PREFIX, TokenStore, digest_of, is_token, new_token
+from server.audit.chain import AuditKeys
+from server.audit.trail import AuditTrail
 from tests.factories import Clock
 from tools.redaction import redact
 
 DAY = timedelta(days=1)
+
+
+def checksum(text: str) -> str:
+    """The last six characters of a token: the CRC of the others, in 62 digits, the least first."""
+    number, digits = zlib.crc32(text.encode()), string.digits + string.ascii_letters
+    return "".join(digits[number // 62**place % 62] for place in range(6))
 
 
 @pytest.fixture
@@ -128,3 +139,33 @@ def test_a_token_in_a_log_is_redacted(line: str) -> None:
     token = new_token()
 
     assert token[5:] not in redact(line.format(token))
+
+
+@pytest.mark.parametrize(
+    "random",
+    [
+        pytest.param("a" * 35, id="too short"),
+        pytest.param("a" * 37, id="too long"),
+        pytest.param("a" * 35 + "é", id="a letter that we never make"),
+        pytest.param("a" * 35 + "-", id="a mark that we never make"),
+        pytest.param("a" * 35 + "\n", id="a line's end"),
+    ],
+)
+def test_a_checksum_alone_makes_no_token(random: str) -> None:
+    """The checksum is no secret: anybody can make one for any text."""
+    assert is_token(PREFIX + "a" * 36 + checksum("a" * 36))
+    assert not is_token(PREFIX + random + checksum(random))
+    assert not is_token(PREFIX + random + checksum(random[:36]))
+
+
+async def test_what_is_done_to_tokens_is_in_the_audit_trail(engine: AsyncEngine, clock: Clock) -> None:
+    trail = AuditTrail(engine, keys=AuditKeys(["k" * 32]), clock=clock)
+    audited = TokenStore(engine, clock=clock, audit=trail)
+    await audited.create("ada", Role.ADMIN, life=DAY)
+    await audited.revoke("ada")
+
+    entries = [json.loads(one.body) async for one in trail.entries()]
+    assert [(one["kind"], one["data"]["name"]) for one in entries] == [
+        ("token_created", "ada"),
+        ("token_revoked", "ada"),
+    ]
