@@ -1,7 +1,6 @@
 """Requests to Airflow on the event loop, over kept connections, and whether one that failed has left.
 
-What only reads goes its own, shorter way (`tools.airflow_reads`). Writes, and all that a proxy is to carry,
-go over aiohttp, at a third of the processor time of the client's own transport, urllib3 in threads.
+aiohttp carries them at a third of the processor time of the client's own transport, urllib3 in threads.
 """
 
 from __future__ import annotations
@@ -19,11 +18,6 @@ import yarl
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
-from tools.airflow_reads import Answer as Answer
-from tools.airflow_reads import AnswerLost as AnswerLost
-from tools.airflow_reads import NeverLeft as NeverLeft
-from tools.airflow_reads import Reads
-
 LONGEST_LINE = 64 * 1024  # bytes of an answer's status line, or of one of its headers
 AT_ONCE = 8  # requests at the same time: so many that read, and so many that write
 
@@ -32,6 +26,14 @@ NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, a
 
 TOO_LATE = "not sent, for it could not leave at once"
 _leave_by: ContextVar[float | None] = ContextVar("leave_by", default=None)
+
+
+class NeverLeft(Exception):
+    """No byte of the request has left."""
+
+
+class AnswerLost(Exception):
+    """The request has left, at least in part; what became of it is not known."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ def _is_late() -> bool:
     return leave_by is not None and time.monotonic() > leave_by
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Status and body, whole."""
+
+    status: int
+    body: bytes
+
+
 class Line:
     """The connections to one server.
 
@@ -94,20 +104,15 @@ class Line:
         self._timeout = timeout
         self._limit = timeout * 2 + 1  # `timeout` is for connecting and for each read; this for the whole
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._reads = Reads(tls=tls, timeout=timeout, at_once=AT_ONCE)
         self._closed = False
 
     async def carry(self, parcel: Parcel) -> Answer:
         """Send it, and wait for the answer. Raises `NeverLeft` and `AnswerLost`."""
         if self._closed:
             raise NeverLeft("not sent, for we are closing")
-        patience = parcel.patience(self._limit)
-        body = None if parcel.body is None else json.dumps(parcel.body).encode()
-        if not parcel.write and self._proxy is None:
-            return await self._reads.carry(parcel.method, parcel.url, parcel.headers, body)
         timeout = aiohttp.ClientTimeout(
             total=self._limit,
-            connect=patience,
+            connect=parcel.patience(self._limit),
             sock_connect=self._timeout,
             sock_read=self._timeout,
         )
@@ -118,7 +123,7 @@ class Line:
                 # Without a name and a password in it: the token says who we are.
                 yarl.URL(parcel.url, encoded=True).with_user(None),
                 headers={"Accept-Encoding": "identity", **parcel.headers},
-                data=body,
+                data=None if parcel.body is None else json.dumps(parcel.body).encode(),
                 allow_redirects=False,  # a redirect is an answer
                 proxy=self._proxy,
                 timeout=timeout,
@@ -140,7 +145,6 @@ class Line:
     async def aclose(self) -> None:
         """Hang up."""
         self._closed = True
-        self._reads.close()
         for session in self._sessions.values():
             await session.close()
 
