@@ -87,7 +87,7 @@ class Folding:
     async def tell(self) -> None:
         """The agent log says how many joined, every few seconds and not one by one."""
         now = self._clock()
-        if now - self._told < TELL_EVERY or not self._untold:
+        if abs(now - self._told) < TELL_EVERY or not self._untold:
             return
         self._told = now
         untold, self._untold = self._untold, {}

@@ -19,6 +19,7 @@ from server.record import IncidentRecord, Occurrence
 from server.rush import Rush
 from server.snapshots import take_snapshots
 from server.store import IncidentStore
+from tools.airflow_cached import JustSeen
 from tools.correlation import Cause
 from tools.gateway import AirflowGateway
 from tools.import_errors import broken_file, file_ref
@@ -56,9 +57,11 @@ class Intake:
         clock: Callable[[], datetime],
         look: CauseLook | None = None,
         rush: Rush | None = None,
+        seen: JustSeen | None = None,
     ) -> None:
         self._store = store
         self._airflow = airflow
+        self._just_seen = seen or JustSeen(clock=clock)
         self._airflow_id = airflow_id
         self._stuck_after = stuck_after
         self._ring = ring
@@ -102,7 +105,7 @@ class Intake:
             await self._rush.turn()
             sorted_out = await self._sorted_out(found)
             opened += sorted_out.folded
-            if sorted_out.to_ask and self._clock() >= self._rest_until:
+            if sorted_out.to_ask and not self._rests():
                 opened += await self._ask_about(sorted_out.to_ask)
             elif not sorted_out.folded:
                 break  # Airflow was away a moment ago
@@ -113,6 +116,11 @@ class Intake:
         if opened:
             self._ring()
         return opened
+
+    def _rests(self) -> bool:
+        """Airflow was away a moment ago. A moment of a clock that was put back since is over."""
+        now = self._clock()
+        return now < self._rest_until <= now + REST
 
     async def _sorted_out(self, found: list[Occurrence]) -> Sorted:
         if self._folding is None:
@@ -149,12 +157,13 @@ class Intake:
             self._away = not isinstance(exc, AirflowRefused)
             return 0
         self._away = False
+        self._just_seen.put(snapshot)
         return await self._weigh(occurrence, snapshot, cause)
 
     async def _note_seen(self, door: Door) -> None:
         """When this door last brought something, to the second or so: not a write for each event."""
         now = self._clock()
-        if now - self._noted.get(door, now - 2 * NOTED) >= NOTED:
+        if abs(now - self._noted.get(door, now - 2 * NOTED)) >= NOTED:
             self._noted[door] = now
             await self._store.remember(f"seen_{door.value}", now.isoformat())
 
@@ -234,7 +243,7 @@ class Intake:
     async def _stuck(self, waiting: Sequence[TaskSnapshot], now: datetime) -> list[FailureId]:
         """Task instances that have been due for too long, and not because their pool is busy with others."""
         late = [one for one in waiting if one.updated and one.updated + self._stuck_after <= now]
-        pools = {name: await self._airflow.pool(name) for name in sorted({one.pool for one in late})}
+        held = {name for name in sorted({one.pool for one in late}) if not await self._could_start(name)}
         return [
             FailureId(
                 airflow=self._airflow_id,
@@ -243,8 +252,16 @@ class Intake:
                 kind=IncidentKind.STUCK,
             )
             for one in late
-            if pools[one.pool].slots == 0 or pools[one.pool].occupied < pools[one.pool].slots
+            if one.pool not in held
         ]
+
+    async def _could_start(self, name: str) -> bool:
+        """Whether others are not the reason for the wait: the pool has room, or will never have any."""
+        try:
+            pool = await self._airflow.pool(name)
+        except NotFound:
+            return True  # a name that is no pool's: Airflow never starts the task, and says so to nobody
+        return pool.slots == 0 or pool.occupied < pool.slots
 
     def _broken(self, failures: Sequence[ImportFailure]) -> list[FailureId]:
         """DAG files that do not import; another error in the same file is another occurrence."""

@@ -29,6 +29,7 @@ from server.db.tables import (
     OccurrenceRow,
     SettingRow,
 )
+from server.db.tables_people import NoticeRow
 from server.db.tables_work import CauseRow, CheckpointRow
 from server.driving import LEASE as LEASE
 from server.driving import LINES, log_row
@@ -232,6 +233,8 @@ class IncidentStore(StoreFolding):
         sleeping = and_(col(IncidentRow.status).not_in(asleep), col(IncidentRow.wake_at) > now)
         postponed = and_(col(OccurrenceRow.status) == "new", col(OccurrenceRow.check_at) > now)
         await self._write(update(OccurrenceRow).where(postponed).values(check_at=now))
+        untold = and_(col(NoticeRow.status) == "due", col(NoticeRow.due_at) > now)
+        await self._write(update(NoticeRow).where(untold).values(due_at=now))
         return await self._write(update(IncidentRow).where(sleeping).values(wake_at=now))
 
     # --- people ---

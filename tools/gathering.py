@@ -10,7 +10,7 @@ from typing import TypeVar
 from graph.domain import ACTIVE_STATES, DagInfo, Note, Pool, TaskInfo, TaskLog, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused
 from tools.diagnosis import Context, Sibling, UpstreamTask
-from tools.gateway import AirflowGateway
+from tools.gateway import TEARDOWN, AirflowGateway
 from tools.reports import read_report
 
 T = TypeVar("T")
@@ -73,13 +73,32 @@ async def settled_run(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> N
         await sleep(PAUSE)
 
 
+async def accepted_by_hand(airflow: AirflowGateway, task: TaskRef) -> str:
+    """That somebody marked the run as success with what failed in it; empty when nobody did.
+
+    A run may end well although a task of it failed: what comes last decides. With a last task that did not
+    succeed Airflow never says success of its own accord.
+    """
+    run = await airflow.run(task.dag_id, task.run_id)
+    if run.state != "success":
+        return ""
+    tasks, infos = await asyncio.gather(
+        airflow.run_tasks(task.dag_id, task.run_id), airflow.dag_tasks(task.dag_id)
+    )
+    last = {info.task_id for info in infos if not info.downstream and info.trigger_rule != TEARDOWN}
+    if any(one.state in {"failed", "upstream_failed"} for one in tasks if one.task.task_id in last):
+        return "somebody marked the run as success: what failed in it is accepted"
+    return ""
+
+
 async def gather_context(airflow: AirflowGateway, task: TaskSnapshot, notes: tuple[Note, ...]) -> Context:
     """Everything beyond the log. A part that Airflow refuses stays empty; an Airflow that is away raises."""
     ref = task.task
     moment = task.end or task.updated or task.start
     (tries, history, failures), (dag, infos, pool, report) = await asyncio.gather(
         asyncio.gather(
-            _or(airflow.tries(ref), ()),
+            # The first try has none before it.
+            _or(airflow.tries(ref), ()) if task.try_number > 1 else _nothing(),
             _or(airflow.history(ref.dag_id, ref.task_id, limit=20), ()),
             _or(airflow.failures_since(moment - AROUND, limit=100), ()) if moment else _nothing(),
         ),

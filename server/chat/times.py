@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from graph.domain import DomainType
 
 NIGHT, MORNING = time(18, 0), time(9, 0)  # "last night" is from one to the other
+SMALL = 5  # hours: before that it is night
 LONGEST_PAUSE = timedelta(days=14)
 WORDS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
@@ -90,14 +91,20 @@ def _until(words: str, here: datetime, zone: ZoneInfo) -> datetime | None:
         return None
     hour, minute = int(_count(found.group("hour"))), int(found.group("minute") or 0)
     told = f"{found.group('day') or ''}{found.group('later') or ''}"
-    evening = found.group("half") == "pm" or "evening" in told or "tonight" in told
-    hour = hour + 12 if evening and hour < 12 else 0 if found.group("half") == "am" and hour == 12 else hour
+    hour = _of_day(hour, half=found.group("half") or "", told=told)
     if hour > 24 or minute > 59:
         raise ValueError(f"{found.group()!r} is no time of day")
     moment = here.replace(hour=hour % 24, minute=minute, second=0, microsecond=0)
     if "tomorrow" in told:
         return moment + timedelta(days=1)
     return moment if moment > here else moment + timedelta(days=1)
+
+
+def _of_day(hour: int, *, half: str, told: str) -> int:
+    """The hour on a clock of 24: nine tonight is 21, and midnight, or two tonight, is after midnight."""
+    if half == "am" or (half != "pm" and "tonight" in told and hour in {*range(SMALL), 12}):
+        return 0 if hour == 12 else hour
+    return hour + 12 if 0 < hour < 12 and (half == "pm" or "tonight" in told or "evening" in told) else hour
 
 
 def _count(word: str) -> float:

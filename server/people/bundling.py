@@ -65,7 +65,8 @@ def messages(due: Sequence[Waiting], *, lately: Mapping[str, int], now: datetime
 
 def _calm(group: Sequence[Waiting], now: datetime) -> bool:
     born = [one.created_at for one in group]
-    return now - min(born) >= MINUTE or now - max(born) >= CALM
+    # One that is yet to be born came before the clock was put back.
+    return now - min(born) >= MINUTE or not timedelta() <= now - max(born) < CALM
 
 
 def text_of(members: Sequence[Waiting], *, digest: bool, link: str, footer: str = "") -> tuple[str, str]:

@@ -193,7 +193,9 @@ class Outbox:
 
     @staticmethod
     def _free(now: datetime) -> Any:
-        return or_(col(NoticeRow.lease_until).is_(None), col(NoticeRow.lease_until) < now)
+        until = col(NoticeRow.lease_until)
+        # Longer than a lease is one that a clock gave which was put back.
+        return or_(until.is_(None), until < now, until > now + LEASE)
 
     def _waiting(self, row: RowMapping) -> Waiting:
         notice = Notice(
@@ -220,10 +222,10 @@ class Outbox:
         return None if self._routing is None else self._routing.wait_for_digest(event)
 
     async def _lately(self) -> dict[str, int]:
-        row = NoticeRow
+        now, row = self._clock(), NoticeRow
         query = (
             select(col(row.event), func.count(col(row.message).distinct()))
-            .where(col(row.sent_at) > self._clock() - MINUTE)
+            .where(col(row.sent_at).between(now - MINUTE, now))
             .group_by(col(row.event))
         )
         with store_errors("reading notices"):

@@ -99,6 +99,17 @@ BERLIN = ZoneInfo("Europe/Berlin")
         ("for half an hour", "2026-03-01T03:30"),
         ("until 2", "2026-03-02T01:00"),
         ("until 2026-03-02 08:00", "2026-03-02T07:00"),
+        ("until noon", "2026-03-01T11:00"),
+        ("until 12pm", "2026-03-01T11:00"),
+        ("until midnight", "2026-03-01T23:00"),
+        ("until 12am", "2026-03-01T23:00"),
+        ("until midnight tonight", "2026-03-01T23:00"),
+        ("until tonight at 12", "2026-03-01T23:00"),
+        ("until 9 tonight", "2026-03-01T20:00"),
+        ("until 2 tonight", "2026-03-02T01:00"),
+        ("until 11 in the evening", "2026-03-01T22:00"),
+        ("until 21:30 in the evening", "2026-03-01T20:30"),
+        ("until 9 in the morning", "2026-03-01T08:00"),
     ],
 )
 def test_moments_are_read_in_the_persons_zone(words: str, moment: str) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from graph.domain import AnswerKind, Door, LedgerEntry, Outcome, RootCause, Status, Step
+from graph.domain import (
+    AnswerKind,
+    Door,
+    LedgerEntry,
+    Outcome,
+    RootCause,
+    Status,
+    Step,
+    TaskRef,
+    TaskSnapshot,
+)
 from graph.errors import AirflowDoubt, AirflowUnreachable, LeaseLost, StoreUnavailable
 from server import runner
 from server.draft import Draft
@@ -216,6 +226,28 @@ async def test_a_wait_that_a_clock_put_back_made_endless_is_cut_short(tmp_path: 
             await ward.pass_time(61)
 
         assert (await ward.only()).outcome is Outcome.HEALED
+
+
+async def test_a_rest_that_a_clock_put_back_made_endless_is_over(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow did not answer once, while the clock was hours ahead."""
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+
+        async def away(task: TaskRef) -> TaskSnapshot:
+            raise AirflowUnreachable("read the task instance: cannot connect")
+
+        clock.forward(7200)
+        with monkeypatch.context() as inner:
+            inner.setattr(airflow, "task", away)
+            await ward.report()
+            assert await ward.service.intake.admit() == 0
+        clock.forward(-7200)
+        await ward.service.store.wake_sleepers()
+        assert await ward.service.intake.admit() == 1
 
 
 def test_only_a_step_back_counts() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col
 
 from graph.domain import Severity
 from server.audit.chain import AuditKeys
@@ -242,6 +243,27 @@ async def test_after_a_crash_between_commit_and_send_it_is_told_once(
     assert await deliver(outbox, clock) == 1
     assert await deliver(outbox, clock, after=3600) == 0
     assert len(door.sent) == 1
+
+
+async def test_what_a_clock_ahead_wrote_holds_no_notice_back(
+    engine: AsyncEngine, clock: Clock, store: IncidentStore, make_outbox: MakeOutbox
+) -> None:
+    """A claim, a time to try again, messages that were sent: all of them hours from now today."""
+    outbox = make_outbox("json://a", door=(door := Recorder()))
+    clock.forward(7200)
+    for number in range(40):
+        await post(engine, outbox, make_notice(key=f"before {number}"))
+        await deliver(outbox, clock)
+    before = len(door.sent)
+    await post(engine, outbox, make_notice(key="late"))
+    async with engine.begin() as connection:
+        held = update(NoticeRow).where(col(NoticeRow.status) == "due")
+        await connection.execute(held.values(claim="gone/abc", lease_until=clock() + LEASE))
+    clock.forward(-2 * 7200)
+
+    await store.wake_sleepers()
+    assert await deliver(outbox, clock) == 1
+    assert len(door.sent) == before + 1
 
 
 async def test_a_claim_of_a_dead_process_is_freed(
