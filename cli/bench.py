@@ -68,7 +68,9 @@ ON_POSTGRES = tuple(name for name, (_, _, needs) in BENCHES.items() if needs)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
 def main(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help=f"{', '.join(BENCHES)}, or all")] = "all",
@@ -76,11 +78,17 @@ def main(
     postgres: Annotated[
         str, typer.Option(help=f"URL of an empty PostgreSQL database, for {', '.join(ON_POSTGRES)}")
     ] = "",
+    explain: Annotated[
+        bool, typer.Option("--help", help="show this, or the options of the one that is named")
+    ] = False,
 ) -> None:
     """Measure, print tables, and write JSON and one page; status 1 when a benchmark itself failed.
 
-    Further options go to the one that is named: `airmedic bench crash --kills 2000`.
+    Further options go to the one that is named: `airmedic bench crash --kills 2000`; `airmedic bench crash
+    --help` lists them.
     """
+    if explain:
+        raise typer.Exit(_explain(context, name))
     if name == "all" and context.args:
         complain(f"name one benchmark to give it {context.args[0]}")
         raise typer.Exit(WRONG)
@@ -101,6 +109,13 @@ def main(
     if failed:
         typer.echo(f"failed: {', '.join(failed)}", err=True)
         raise typer.Exit(MISSED)
+
+
+def _explain(context: typer.Context, name: str) -> int:
+    if name in BENCHES:
+        return _run(BENCHES[name][0], ["--help"])
+    typer.echo(context.get_help())
+    return 0
 
 
 def _run(module: str, arguments: list[str]) -> int:

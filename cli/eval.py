@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WRONG_USE = 2
 
 app = typer.Typer(
-    help="Measure.",
+    help="Measure diagnoses of labelled logs, and healing.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,7 +32,7 @@ app = typer.Typer(
 
 @app.callback()
 def measure() -> None:
-    """Measure how well Airmedic does."""
+    """Measure diagnoses of labelled logs, and healing."""
 
 
 @app.command()

@@ -18,6 +18,8 @@ from graph.errors import AirmedicError
 if TYPE_CHECKING:
     from cli.client import ApiClient
 
+# Spelled out: the enumeration would load all types for `airmedic --help`.
+STATUSES = "open, watching, waiting_decision, waiting_timer, waiting_outcome, escalated, closed"
 DEFAULT_URL = "http://127.0.0.1:8642"
 
 Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="the incident's number")]
@@ -60,7 +62,7 @@ def _print_json(value: Any) -> None:
 def incidents(
     url: Url = DEFAULT_URL,
     token: Token = None,
-    status: Annotated[list[str] | None, typer.Option(help="only these; may be repeated")] = None,
+    status: Annotated[list[str] | None, typer.Option(help=f"only these; may be repeated: {STATUSES}")] = None,
     dag: Annotated[str | None, typer.Option(help="only this DAG")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 30,
     as_json: AsJson = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import time
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from statistics import median
 
@@ -76,4 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ArgumentParser(prog="scan", description="How fast a log is read and diagnosed. No options.").parse_args()
     main()

@@ -13,7 +13,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from cli.incidents import STATUSES
 from cli.main import SUB_APPS, app
+from graph.domain import Status
 from server.settings import known_names
 
 HEAVY = ("langgraph", "fastapi", "sqlalchemy", "uvicorn", "httpx", "pydantic", "airflow_client")
@@ -132,3 +134,17 @@ def _get(url: str) -> httpx.Response:
         except httpx.ConnectError:
             time.sleep(0.1)
     raise AssertionError(f"{url} does not answer")
+
+
+def test_the_benches_are_listed_and_each_tells_its_options(capfd: pytest.CaptureFixture[str]) -> None:
+    every = CliRunner().invoke(app, ["bench", "--help"])
+    one = CliRunner().invoke(app, ["bench", "redaction", "--help"])
+
+    assert (every.exit_code, one.exit_code) == (0, 0)
+    assert "takeover" in every.output
+    assert "--megabytes" in capfd.readouterr().out
+
+
+def test_help_names_the_statuses_one_may_ask_for() -> None:
+    assert STATUSES.split(", ") == [status.value for status in Status]
+    assert "waiting_decision" in CliRunner().invoke(app, ["incidents", "--help"]).output
