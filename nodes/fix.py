@@ -27,9 +27,10 @@ from nodes.probing import not_back
 from nodes.waiting import wait_for
 from nodes.waves import release
 from tools.carry_out import Guard, carry_out, undo_attempt
-from tools.gathering import settled_run
+from tools.gathering import accepted_by_hand, settled_run
 from tools.ledger import WRITTEN
 from tools.missed import as_now, is_schedule
+from tools.policy import PAUSED
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
 
@@ -74,6 +75,8 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
         if state["failure"].state == "failed" and deps.catalogue.reruns(plan):
             await settled_run(deps.airflow, state["failure"].task, deps.sleep)
             began_at = deps.clock()  # waiting for Airflow is not our time
+            if accepted := await accepted_by_hand(deps.airflow, state["failure"].task):
+                return {"plan": None, "asked": False, "applied": False, "stale": accepted}
     failure = state["failure"]
     try:
         await carry_out(
@@ -106,7 +109,9 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
 
 def _covered(decision: Decision, state: HealState) -> bool:
     """Whether somebody approved who may, by the rule that holds now."""
-    role = state.get("approved_role", Role.OPERATOR)
+    role, asked = state.get("approved_role", Role.OPERATOR), state.get("decision")
+    if PAUSED in decision.reasons and (asked is None or PAUSED not in asked.reasons):
+        return False  # who approved did not know: it was paused since
     return bool(state.get("approved_by")) and role.includes(decision.approvers)
 
 

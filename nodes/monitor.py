@@ -15,7 +15,7 @@ from nodes.requests import monitor_request
 from nodes.schedules import monitor_schedule
 from nodes.waiting import wait_for
 from nodes.waves import sweep
-from tools.gathering import settled_task
+from tools.gathering import accepted_by_hand, settled_task
 from tools.import_errors import broken_file, present
 from tools.triage import triage
 from tools.verification import downstream_of
@@ -55,6 +55,8 @@ async def _look(state: HealState, deps: Deps) -> HealState:
         return _ended(Outcome.SELF_RECOVERED, f"succeeded on try {task.try_number} without our doing")
     if task.state != "failed":
         return _ended(Outcome.DISMISSED, f"the task is {task.state}: no failure of its own")
+    if accepted := await accepted_by_hand(deps.airflow, task.task):
+        return _ended(Outcome.DISMISSED, accepted)
     return await _weigh(state, task, deps)
 
 

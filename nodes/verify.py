@@ -78,7 +78,8 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
 async def _watch(found: Verification, state: HealState, deps: Deps, now: datetime) -> HealState:
     """All are well, as far as that can be had: see that it lasts."""
     if found.outcome is Outcome.ESCALATED:
-        return _handed_over(found, found.checks[-1].detail)
+        wrong = [check.detail for check in found.checks if check.ok is False]
+        return _handed_over(found, "; ".join(wrong) or found.checks[-1].detail)
     watch_until = state.get("watch_until")
     if watch_until is None:
         return {"verification": found, "looked_at": now, "watch_until": await _watch_end(state, deps, now)}
@@ -131,7 +132,8 @@ async def _conclude(found: Verification, state: HealState, deps: Deps) -> HealSt
     checks = (*found.checks, Check(name="recurrence", ok=not again, detail=detail))
     if again:
         return _handed_over(found.model_copy(update={"checks": checks}), detail)
-    reason = "; ".join(check.detail for check in checks if check.ok is not None)
+    doubts = found.outcome is not Outcome.HEALED  # why it is no more than that belongs to the answer
+    reason = "; ".join(check.detail for check in checks if doubts or check.ok is not None)
     return {
         "verification": found.model_copy(update={"checks": checks}),
         "outcome": found.outcome,

@@ -37,7 +37,7 @@ from nodes.deps import REFUSED, Deps, Member
 from nodes.holding import check_held, held, wait_until_allowed
 from nodes.probing import not_back
 from nodes.waiting import wait_for
-from tools.actions.running import images_of
+from tools.actions.running import has_teardown, images_of
 from tools.carry_out import carry_each
 from tools.gathering import settled_run
 from tools.ledger import WAVES
@@ -234,11 +234,19 @@ async def _decide(
         if any(now.end is None or now.end > deps.clock() - LONG_AGO for _, now in members):
             await settled_run(deps.airflow, refs[0], deps.sleep)
         wave.members += mine
-        wave.actions.append((plan.actions[0], images_of([now for _, now in members])))
+        wave.actions.append((plan.actions[0], await _before(plan.actions[0], members, deps)))
     else:
         deps.members.mark(ids, Part.ASK, reason="; ".join(decision.reasons))
         wave.reasons += decision.reasons
         wave.approvers = max(wave.approvers, decision.approvers, key=list(Role).index)
+
+
+async def _before(clear: Action, members: Sequence[Seen], deps: Deps) -> JsonValue:
+    """The clear's before-image, from what was just read wherever that is all of it."""
+    if await has_teardown(deps.airflow, members[0][0].task.dag_id):
+        image: JsonValue = await deps.catalogue.get(clear.name).capture(deps.airflow, clear)
+        return image
+    return images_of([now for _, now in members])
 
 
 def _approved(decision: Decision, members: Sequence[Member], group: Group) -> bool:

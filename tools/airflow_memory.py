@@ -89,6 +89,12 @@ class MemoryAirflow(MemoryWorld):
         failed = (one for one in self._all() if one.state == "failed" and one.end and one.end >= since)
         return translate.oldest_first(failed)[:limit]
 
+    async def failed_runs_since(self, since: datetime, *, limit: int = 100) -> tuple[RunSnapshot, ...]:
+        self._reading("failed_runs_since")
+        failed = [run.now for run in self._runs.values() if run.now.state == "failed"]
+        ended = [(run.end, run) for run in failed if run.end is not None and run.end >= since]
+        return tuple(run for _, run in sorted(ended, key=lambda one: one[0]))[:limit]
+
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
         self._reading("updates_since")
         changed = (one for one in self._all() if one.updated and one.updated >= since)
@@ -140,6 +146,7 @@ class MemoryAirflow(MemoryWorld):
                 retries=one.retries,
                 operator=one.operator,
                 pool=one.pool,
+                trigger_rule=one.trigger_rule,
             )
             for one in sorted(self._dag(dag_id).tasks.values(), key=lambda spec: spec.task_id)
         )

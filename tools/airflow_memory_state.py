@@ -45,6 +45,8 @@ class TaskSpec:
     pool: str = "default_pool"
     operator: str = "PythonOperator"
     map_indexes: tuple[int, ...] = (-1,)
+    trigger_rule: str = "all_success"  #: or all_done: runs whatever became of what is before it
+    scope: tuple[str, ...] = ()  #: its setup and teardown, which a clear of everything named takes along
 
 
 @dataclass
@@ -195,7 +197,10 @@ class Scheduler:
 
     def _upstream(self, dag: DagRow, run: RunRow, row: TaskRow) -> list[str]:
         before = dag.before(row.now.task.task_id)
-        return [one.now.state for one in run.rows.values() if one.now.task.task_id in before]
+        rows = [one.now for one in run.rows.values() if one.now.task.task_id in before]
+        if dag.tasks[row.now.task.task_id].trigger_rule.startswith("all_done"):
+            return ["success" if one.final else one.state for one in rows]
+        return [one.state for one in rows]
 
     def _propagate(self, dag: DagRow, run: RunRow) -> None:
         """`upstream_failed` and `skipped` travel down to what has not started."""

@@ -154,10 +154,27 @@ class MemoryWorld:
         """Store a Connection; `fields` are host, schema, login, port, extra, description."""
         self._connections[conn_id] = _StoredConnection({"conn_type": conn_type, **fields}, password)
 
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """A person sets a run's state by hand: Airflow leaves the tasks in it that failed as they are."""
+        run = self._run(dag_id, run_id)
+        run.now = run.now.model_copy(update={"state": state, "end": self.clock()})
+
+    def time_out(self, dag_id: str, run_id: str) -> None:
+        """The run's `dagrun_timeout` is over: it fails, and what has not ended is skipped."""
+        for row in self._run(dag_id, run_id).rows.values():
+            if not row.now.final:
+                row.now = row.now.model_copy(update={"state": "skipped", "end": self.clock()})
+        self.mark_run(dag_id, run_id, "failed")
+
     def add_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
         """Store a pool."""
         self._pools[name] = Pool(name=name, slots=slots, include_deferred=include_deferred)
         self._scheduler.slots[name] = slots
+
+    def remove_pool(self, name: str) -> None:
+        """A pool is deleted: what waits in it is never started."""
+        del self._pools[name]
+        self._scheduler.slots[name] = 0
 
     def add_import_failure(self, filename: str, stacktrace: str) -> None:
         """A DAG file that does not import."""
@@ -248,6 +265,10 @@ class MemoryWorld:
             raise InvalidRequest(f"clear tasks of run {run_id!r}: no task named")
         exact = {(one.task_id, one.map_index) for one in tasks}
         after = {name for one in tasks for name in dag.after(one.task_id)} if downstream else set()
+        if not only_failed:
+            exact |= {
+                (name, -1) for one in tasks if (spec := dag.tasks.get(one.task_id)) for name in spec.scope
+            }
         rows = [row for key, row in run.rows.items() if key in exact or key[0] in after]
         return [row for row in rows if not only_failed or row.now.state in FAILED]
 

@@ -161,6 +161,12 @@ class AirflowRest:
         found = await self._pages(_get("failures", ALL_TASKS, query=query), limit=limit)
         return translate.oldest_first(found)
 
+    async def failed_runs_since(self, since: datetime, *, limit: int = 100) -> tuple[RunSnapshot, ...]:
+        query = [("state", "failed"), ("end_date_gte", since.isoformat())]
+        query += [("order_by", "end_date"), ("limit", str(limit))]
+        call = _get("failed runs", "/dags/~/dagRuns", query=query)
+        return await self._ask(call, translate.listed("dag_runs", translate.run_snapshot))
+
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
         query = [("updated_at_gte", since.isoformat()), ("order_by", "id")]
         found = await self._pages(_get("updates", ALL_TASKS, query=query), limit=limit)

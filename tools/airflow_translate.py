@@ -146,6 +146,7 @@ def task_info(found: Json) -> TaskInfo:
         retries=int(found.get("retries") or 0),
         operator=operator or found.get("operator_name") or "",
         pool=found.get("pool") or "default_pool",
+        trigger_rule=found.get("trigger_rule") or "all_success",
     )
 
 

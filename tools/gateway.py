@@ -32,6 +32,8 @@ from graph.domain import (
     Variable,
 )
 
+TEARDOWN = "all_done_setup_success"  #: the trigger rule of every teardown, and of nothing else
+
 
 class AirflowGateway(Protocol):
     """One Airflow installation."""
@@ -64,6 +66,9 @@ class AirflowGateway(Protocol):
 
     async def failures_since(self, since: datetime, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
         """Task instances in state `failed` that ended at or after `since`, oldest first, over all DAGs."""
+
+    async def failed_runs_since(self, since: datetime, *, limit: int = 100) -> tuple[RunSnapshot, ...]:
+        """DAG runs in state `failed` that ended at or after `since`, the oldest first, over all DAGs."""
 
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
         """Task instances that changed at or after `since`, oldest first, over all DAGs, in one request."""

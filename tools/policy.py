@@ -39,6 +39,7 @@ STRICTNESS = {Verdict.AUTO: 0, Verdict.ASK: 1, Verdict.NEVER: 2}
 # These leave the world as it is: a plan of nothing else repeats the failure unchanged.
 CHANGE_NOTHING = frozenset({"wait", "clear_task", "add_note", "notify"})
 SWITCHES = frozenset({"pause_dag", "unpause_dag"})  # what a person may wish for without any cause
+PAUSED = "the DAG is paused: what is cleared starts when somebody unpauses it, whenever that is"
 ON_THE_TASK = frozenset({"clear_task", "mark_task", "add_note"})
 
 
@@ -282,6 +283,12 @@ def _declared_safe(one: Rerun, policy: Policy) -> bool:
     return tagged or (policy.trust_retries and one.retries > 0)
 
 
+def _paused(case: _Case) -> Iterator[Ruling]:
+    """Somebody stopped the DAG, and not for our clear to start whenever it is let go again."""
+    if case.question.dag.is_paused and case.reruns and "unpause_dag" not in case.names:
+        yield Ruling(verdict=Verdict.ASK, name="paused DAG", reason=PAUSED)
+
+
 def _doubt(case: _Case) -> Iterator[Ruling]:
     diagnosis, least = case.question.diagnosis, case.policy.ask_below_confidence
     wished = bool(case.question.plan.requested_by) and case.names <= SWITCHES
@@ -333,6 +340,7 @@ GUARDS: tuple[Guard, ...] = (
     _own_task,
     _unchanged_retry,
     _rerun_safety,
+    _paused,
     _doubt,
     _budgets,
     _breaker,

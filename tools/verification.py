@@ -9,13 +9,17 @@ from statistics import median
 from pydantic import Field
 
 from graph.domain import Check, DataReport, DomainType, Outcome, TaskInfo, TaskRef, TaskSnapshot, Verification
-from tools.gateway import AirflowGateway
+from tools.gateway import TEARDOWN, AirflowGateway
 from tools.reports import read_report
 
 GOOD_RUNS = 5  # fewer say nothing about what is usual
 BAND = 3.0  # median absolute deviations, as is usual for outliers
 SLACK = 0.01  # of the median, when past runs never varied at all
 HELD_BACK = frozenset({"failed", "upstream_failed"})
+# These run because something failed, or tidy up: they take nothing from a task that is well now.
+TAKES_NOTHING = frozenset({"one_failed", "all_failed", TEARDOWN})
+SILENT = "data"  # the check that says that nothing is known of the data
+AT_ONCE = 16  # reports that are read at the same time
 
 
 class World(DomainType):
@@ -25,6 +29,7 @@ class World(DomainType):
     batch: tuple[TaskSnapshot, ...] = ()  #: the other map indexes that the fix ran again
     run_state: str = ""
     downstream: tuple[TaskSnapshot, ...] = ()
+    before: tuple[TaskSnapshot, ...] = ()  #: downstream, and done before what was mended: it was not seen
     reports: dict[str, DataReport] = Field(default_factory=dict)
     past_rows: dict[str, tuple[int, ...]] = Field(default_factory=dict)
 
@@ -61,19 +66,48 @@ async def look(
     if now.state not in {"success", marked} or not all(one.final for one in (*downstream, *batch)):
         return world
     run = await airflow.run(task.dag_id, task.run_id)
-    reports: dict[str, DataReport] = {}
-    for one in (now, *downstream):
-        if one.state == "success" and (report := await read_report(airflow, one.task)) is not None:
-            reports[one.task.task_id] = report
+    reports = await _reports(airflow, (now, *batch, *downstream))
     past = await usual_rows(airflow, task, reports)
-    return world.model_copy(update={"run_state": run.state, "reports": reports, "past_rows": past})
+    before = () if marked else _before((now, *batch), downstream, infos)
+    seen = {"run_state": run.state, "before": before, "reports": reports, "past_rows": past}
+    return world.model_copy(update=seen)
+
+
+async def _reports(airflow: AirflowGateway, tasks: Sequence[TaskSnapshot]) -> dict[str, DataReport]:
+    """What each of these that succeeded says of its data, every map index for itself."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def read(one: TaskSnapshot) -> tuple[str, DataReport | None]:
+        async with turn:
+            return named(one.task), await read_report(airflow, one.task)
+
+    found = await asyncio.gather(*(read(one) for one in tasks if one.state == "success"))
+    return {name: report for name, report in found if report is not None}
+
+
+def named(task: TaskRef) -> str:
+    """A task instance within its run."""
+    return task.task_id if task.map_index < 0 else f"{task.task_id}[{task.map_index}]"
+
+
+def _before(
+    mended: Sequence[TaskSnapshot], downstream: Sequence[TaskSnapshot], infos: Sequence[TaskInfo]
+) -> tuple[TaskSnapshot, ...]:
+    """What ran downstream although this had failed, and was not run again: it worked without it."""
+    takes = {info.task_id for info in infos if info.trigger_rule not in TAKES_NOTHING}
+    ended = max((one.end for one in mended if one.end is not None), default=None)
+    return tuple(
+        one
+        for one in downstream
+        if one.state == "success" and one.task.task_id in takes and ended and one.start and one.start < ended
+    )
 
 
 async def usual_rows(
     airflow: AirflowGateway, task: TaskRef, reports: Mapping[str, DataReport]
 ) -> dict[str, tuple[int, ...]]:
     """Rows of good runs before, of the tasks that do not declare how many there should be this time."""
-    silent = [name for name, report in reports.items() if report.rows_expected is None]
+    silent = [name for name, report in reports.items() if report.rows_expected is None and "[" not in name]
     return {name: await past_rows(airflow, task, name) for name in silent}
 
 
@@ -113,14 +147,19 @@ def judge(world: World, *, try_before: int, changed_settings: bool, marked: str 
         for name, report in sorted(world.reports.items())
         for check in data_checks(name, report, world.past_rows.get(name, ()))
     ]
-    checks += data
+    stale = _stale_checks(world)
+    checks += [*data, *stale]
     if not checks[1].ok:
         # What we changed may have broken the next task; a plain re-run cannot have.
         outcome = Outcome.NOT_HEALED if changed_settings else Outcome.RECOVERED_UNVERIFIED
     elif any(check.ok is False for check in data):
         outcome = Outcome.NOT_HEALED
+    elif any(check.ok is False for check in stale):
+        outcome = Outcome.ESCALATED  # the fix helped; what is left to do is not this task's
+    elif stale:
+        outcome = Outcome.RECOVERED_UNVERIFIED
     elif not any(check.ok for check in data):
-        checks.append(Check(name="data", ok=None, detail="the pipeline reports nothing about its data"))
+        checks.append(Check(name=SILENT, ok=None, detail="the pipeline reports nothing about its data"))
         outcome = Outcome.RECOVERED_UNVERIFIED
     else:
         outcome = Outcome.HEALED
@@ -142,6 +181,18 @@ def _downstream_check(downstream: Sequence[TaskSnapshot]) -> Check:
     held = sorted(one.task.task_id for one in downstream if one.state in HELD_BACK)
     detail = f"held back: {', '.join(held)}" if held else f"{len(downstream)} tasks after it are done"
     return Check(name="downstream", ok=not held, detail=detail)
+
+
+def _stale_checks(world: World) -> list[Check]:
+    """Data that were made without the task that is well now are not right; of other work nobody knows."""
+    checks = []
+    for one in world.before:
+        name = named(one.task)
+        known = name in world.reports
+        words = f"{name} ran before {world.task.task.task_id} succeeded, and was not run again"
+        told = f"{words}: its data are from before" if known else words
+        checks.append(Check(name=f"order of {name}", ok=False if known else None, detail=told))
+    return checks
 
 
 def data_checks(name: str, report: DataReport, usual: Sequence[int] = ()) -> list[Check]:

@@ -246,7 +246,9 @@ def _attempt(config: Config, spool: Spool, message_id: str, event: dict[str, Any
     except (OSError, http.client.HTTPException) as exc:
         status, reason = 0, type(exc).__name__
     if not 200 <= status < 300:
-        log.warning("airmedic event not delivered (%s): %s", reason, event.get("event"))
+        # This stands in the log of the task that failed: it must not read like the reason why.
+        log.info("airmedic: %s is kept and sent later", event.get("event"))
+        log.debug("airmedic: not taken: %s", reason)
     return status
 
 

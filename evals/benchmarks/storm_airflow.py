@@ -150,6 +150,9 @@ class StormAirflow:
         names = [f"scheduled__2026-03-{run + 1:02}" for run in reversed(range(RUNS))][:limit]
         return tuple([await self.run(dag_id, name) for name in names])
 
+    async def failed_runs_since(self, since: datetime, *, limit: int = 100) -> tuple[RunSnapshot, ...]:
+        return ()  # each of them has a task that failed
+
     async def history(self, dag_id: str, task_id: str, *, limit: int = 20) -> tuple[TaskSnapshot, ...]:
         runs = [f"scheduled__2026-03-{run + 1:02}" for run in reversed(range(RUNS))]
         refs = [TaskRef(dag_id=dag_id, run_id=run, task_id=task_id) for run in runs]

@@ -112,6 +112,7 @@ class TaskInfo(DomainType):
     retries: int = 0
     operator: str = ""
     pool: str = "default_pool"
+    trigger_rule: str = "all_success"
 
 
 class TaskLog(DomainType):

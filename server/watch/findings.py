@@ -22,6 +22,7 @@ WORDS = {
     "component_unhealthy": "a part of Airflow gives no sign of life",
     "pool_starvation": "tasks wait for a pool that is full",
     "duration_drift": "a task takes longer than it used to",
+    "run_failed": "a run failed, though none of its tasks did",
 }
 # Whether Airflow's parts are well is told by `server.people.conditions`, with the other things we depend on.
 TOLD_ELSEWHERE = frozenset({"component_unhealthy"})

@@ -10,6 +10,7 @@ from server.ground import Ground
 from server.intake import Intake
 from server.runner import Runner
 from server.watch.findings import Findings
+from server.watch.runs import RunWatch
 from server.watch.schedules import ScheduleWatch
 from server.watch.store import WatchStore
 from server.watch.tasks import PoolWatch, TaskWatch
@@ -60,6 +61,13 @@ def _watch(ground: Ground, runner: Runner) -> Watch:
         tasks=tasks,
         pools=PoolWatch(
             findings=findings, airflow=ground.airflow, starved_after=settings.stuck_after, clock=clock
+        ),
+        runs=RunWatch(
+            memory=memory,
+            findings=findings,
+            airflow=ground.airflow,
+            airflow_id=settings.airflow_id,
+            clock=clock,
         ),
         ring=runner.ring,
         clock=clock,

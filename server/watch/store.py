@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import and_, delete, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.domain import DomainType, Step
 from server.db.database import store_errors
-from server.db.tables import ActionRow
+from server.db.tables import ActionRow, OccurrenceRow
 from server.db.tables_watch import DurationRow, SuspectRow
 from server.store import insert_once
 
@@ -31,6 +31,7 @@ class Suspect(DomainType):
 
 
 TaskName = tuple[str, str]  #: DAG and task
+RunName = tuple[str, str]  #: DAG and run
 
 
 class Durations(DomainType):
@@ -83,6 +84,21 @@ class WatchStore:
         with store_errors("reading the ledger"):
             async with self._engine.connect() as connection:
                 return (await connection.execute(query)).scalar_one_or_none() == "pause_dag"
+
+    # --- runs ---
+
+    async def heard_of(self, airflow_id: str, runs: Collection[RunName]) -> set[RunName]:
+        """Those of these runs in which a failure was noticed."""
+        found: set[RunName] = set()
+        key = tuple_(col(OccurrenceRow.dag_id), col(OccurrenceRow.run_id))
+        with store_errors("reading failures"):
+            async with self._engine.connect() as connection:
+                for names in _chunks(sorted(runs)):
+                    mine = and_(col(OccurrenceRow.airflow) == airflow_id, key.in_(names))
+                    query = select(col(OccurrenceRow.dag_id), col(OccurrenceRow.run_id)).where(mine)
+                    rows = (await connection.execute(query.distinct())).all()
+                    found |= {(dag, run) for dag, run in rows}
+        return found
 
     # --- durations ---
 

@@ -4,7 +4,8 @@ What needs something done becomes an incident through the same door as a failure
 trouble is near becomes a finding, told once and closed when it is over.
 
 Requests of one round, however many DAGs there are: 2 for health, 1 for pools, at most 5 pages of running
-tasks and 3 histories, at most 10 pages of DAGs, 4 for each of 5 suspects, 3 for each of 5 open questions.
+tasks and 3 histories, at most 10 pages of DAGs, 4 for each of 5 suspects, 3 for each of 5 open questions, 1
+for failed runs and 3 for each of 10 of them, 2 for each of 10 that were told.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 from graph.domain import AirflowHealth, Severity, TaskSnapshot
 from graph.errors import AirflowRefused
 from server.watch.findings import Findings, Sight
+from server.watch.runs import RunWatch
 from server.watch.schedules import ScheduleWatch
 from server.watch.store import WatchStore
 from server.watch.tasks import PoolWatch, TaskWatch
@@ -39,6 +41,7 @@ class Watch:
         schedules: ScheduleWatch,
         tasks: TaskWatch,
         pools: PoolWatch,
+        runs: RunWatch,
         ring: Callable[[], None],
         clock: Callable[[], datetime],
     ) -> None:
@@ -48,6 +51,7 @@ class Watch:
         self._schedules = schedules
         self._tasks = tasks
         self._pools = pools
+        self._runs = runs
         self._ring = ring
         self._clock = clock
         self._ill: dict[str, int] = {}
@@ -63,6 +67,7 @@ class Watch:
         found = 0
         for job in (
             self._pools.scan,
+            self._runs.scan,
             self._tasks.scan,
             lambda: self._schedules.scan(scheduler_well=health.scheduler is not False),
         ):

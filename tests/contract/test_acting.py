@@ -9,13 +9,15 @@ from itertools import pairwise
 from uuid import uuid4
 
 import pytest
+from pydantic import JsonValue
 
-from graph.domain import TaskRef
+from graph.domain import Action, TaskRef
 from graph.errors import ActionRefused, AirflowUnreachable, Conflict, InvalidRequest
 from tests.contract.conftest import failed_chain, finished_run
 from tests.contract.test_reading import chain
 from tests.contract.worlds import POLL, World, unlocked
-from tools.gateway import AirflowGateway
+from tools.actions import ActionCatalogue, Found
+from tools.gateway import TEARDOWN, AirflowGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -49,6 +51,29 @@ async def test_a_dry_clear_tells_and_changes_nothing(gateway: AirflowGateway, fa
     assert set(fine) == {chain(failed_run), chain(failed_run, "load")}
     assert {task.task_id for task in every} == {"fetch", "check", "load"}
     assert await states(gateway, "contract_chain", failed_run) == before
+
+
+async def test_a_clear_takes_along_what_the_task_works_on_and_nothing_else(world: World) -> None:
+    gateway, run_id = world.gateway, await finished_run(world, "contract_scope")
+    clear = ActionCatalogue.default(plugins=()).get("clear_task")
+    named: JsonValue = [{"task_id": "work", "map_index": -1}]
+    action = Action(
+        name="clear_task", target={"dag_id": "contract_scope", "run_id": run_id, "tasks": named}, args={}
+    )
+    before = await states(gateway, "contract_scope", run_id)
+
+    preview = await clear.preview(gateway, action)
+    image = await clear.capture(gateway, action)
+    await clear.apply(gateway, action, before=image, key="airmedic:1.1.1")
+    await world.finished("contract_scope", run_id)
+
+    after = await states(gateway, "contract_scope", run_id)
+    again = {name for name, now in after.items() if now[1] > before[name][1]}
+    assert again == {one.task_id for one in preview.tasks} == {"make", "work", "drop"}
+    assert after["work"][0] == "success"
+    assert (await clear.confirm(gateway, action, before=image, key="airmedic:1.1.1")).found is Found.DONE
+    rules = {one.task_id: one.trigger_rule for one in await gateway.dag_tasks("contract_scope")}
+    assert rules == {"make": "all_success", "work": "all_success", "tell": "all_done", "drop": TEARDOWN}
 
 
 async def test_a_clear_runs_task_and_what_it_held_back_again(world: World) -> None:

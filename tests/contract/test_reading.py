@@ -87,6 +87,19 @@ async def test_newest_first(gateway: AirflowGateway, failed_run: str) -> None:
     assert [one.task.run_id for one in history] == [f"second-{failed_run}"]
 
 
+async def test_runs_that_failed_are_listed_from_their_end_on(
+    gateway: AirflowGateway, failed_run: str
+) -> None:
+    run = await gateway.run("contract_chain", failed_run)
+    assert run.end is not None
+
+    before = await gateway.failed_runs_since(run.end - timedelta(seconds=1))
+    after = await gateway.failed_runs_since(run.end + timedelta(seconds=1))
+
+    assert failed_run in {one.run_id for one in before}
+    assert failed_run not in {one.run_id for one in after}
+
+
 async def test_the_log_of_a_failed_try_is_whole_and_redacted(
     gateway: AirflowGateway, failed_run: str
 ) -> None:

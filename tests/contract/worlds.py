@@ -17,7 +17,7 @@ from graph.domain import RunSnapshot, TaskRef
 from graph.errors import AirflowUnreachable
 from tools.airflow_memory import MemoryAirflow, TaskSpec, Ticking, Try
 from tools.airflow_rest import open_airflow
-from tools.gateway import AirflowGateway
+from tools.gateway import TEARDOWN, AirflowGateway
 
 T = TypeVar("T")
 
@@ -104,6 +104,15 @@ def _describe(airflow: MemoryAirflow) -> None:
     airflow.add_dag("contract_mapped", [TaskSpec("part", part, map_indexes=(0, 1, 2, 3), operator=OPERATOR)])
     airflow.add_dag("contract_slow", [TaskSpec("sleep", [Try("running")], operator=OPERATOR)])
     airflow.add_dag("contract_pace", [TaskSpec("work", operator=OPERATOR)], tags=TAGS)
+    once = [Try("failed", REFUSED), Try()]
+    work = TaskSpec("work", once, ("drop", "tell"), operator=OPERATOR, scope=("make", "drop"))
+    scope = [
+        TaskSpec("make", downstream=("drop", "work"), operator=OPERATOR),
+        work,
+        TaskSpec("tell", trigger_rule="all_done", operator=OPERATOR),
+        TaskSpec("drop", trigger_rule=TEARDOWN, operator=OPERATOR),
+    ]
+    airflow.add_dag("contract_scope", scope)
     daily = [TaskSpec("note", operator=OPERATOR)]
     airflow.add_dag("contract_daily", daily, paused=True, schedule=timedelta(days=1))
 

@@ -28,7 +28,7 @@ from tests.unit.fix_world import (
 )
 from tools.actions import ActionCatalogue, ActionKind, Confirmation, Found, NoArgs, Parameters, Preview
 from tools.airflow_memory import MemoryAirflow, TaskSpec, Try
-from tools.gateway import AirflowGateway
+from tools.gateway import TEARDOWN, AirflowGateway
 
 CLASSES = {
     "add_note": ActionClass.REVERSIBLE,
@@ -201,6 +201,33 @@ async def test_a_preview_shows_the_diff() -> None:
     assert '+    "note": {' in preview.diff
 
 
+async def test_a_task_is_cleared_with_what_it_works_on() -> None:
+    airflow = MemoryAirflow()
+    airflow.auto = False
+    airflow.add_dag(
+        "orders",
+        [
+            TaskSpec("make", downstream=("load",)),
+            TaskSpec("load", (Try("failed"), Try()), ("report", "drop"), scope=("make", "drop")),
+            TaskSpec("report"),
+            TaskSpec("drop", trigger_rule=TEARDOWN),
+        ],
+    )
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    kind, action = CATALOGUE.get("clear_task"), make_clear()
+
+    preview = await kind.preview(airflow, action)
+    before = await kind.capture(airflow, action)
+    await kind.apply(airflow, action, before=before, key="airmedic:7.1.0")
+
+    assert preview.radius.task_instances == 4
+    assert {one.task_id for one in preview.tasks} == {"make", "load", "drop"}  # policy judges all three
+    assert {one.state for one in await airflow.run_tasks("orders", "manual__1")} == {"none"}
+    seen = await kind.confirm(airflow, action, before=before, key="airmedic:7.1.0")
+    assert seen.found is Found.DONE
+
+
 async def test_a_batch_is_read_in_one_request() -> None:
     airflow = MemoryAirflow()
     many = TaskSpec("load", (Try("failed"), Try()), map_indexes=tuple(range(50)))
@@ -218,7 +245,7 @@ async def test_a_batch_is_read_in_one_request() -> None:
 
     await CATALOGUE.get("clear_task").capture(airflow, action)
 
-    assert airflow.calls == ["run_tasks"]
+    assert airflow.calls == ["dag_tasks", "run_tasks"]
     assert "50 instances of load" in CATALOGUE.describe(action)
 
 

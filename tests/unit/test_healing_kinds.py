@@ -85,6 +85,25 @@ async def test_a_task_that_never_starts_is_found_by_the_poll(tmp_path: Path, clo
         assert (await ward.only()).outcome is Outcome.HEALED, (await ward.only()).reason
 
 
+async def test_a_pool_that_is_gone_hides_no_other_failure(tmp_path: Path, clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock, auto=True)
+    airflow.add_pool("narrow", 0)
+    airflow.add_dag("orders", [TaskSpec("load", tries=(GOOD,), pool="narrow")], tags=SAFE)
+    airflow.add_dag("invoices", [TaskSpec("load", tries=(Try("failed"),))], tags=SAFE)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    airflow.remove_pool("narrow")
+    async with open_ward(tmp_path, airflow, clock, CAPACITY) as ward:
+        await ward.pass_time(700)
+        airflow.start("invoices", "manual__1")
+        await airflow.settle()
+        await ward.pass_time(30)
+
+        found = {one.task.dag_id: one for one in await ward.service.store.incidents()}
+        assert set(found) == {"orders", "invoices"}
+        assert (found["orders"].kind, found["orders"].outcome) == ("stuck", Outcome.ESCALATED)
+
+
 async def test_a_file_that_does_not_import_is_handed_over(tmp_path: Path, clock: Clock) -> None:
     airflow = make_airflow(clock, GOOD)
     code = make_diagnosis(

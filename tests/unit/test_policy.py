@@ -23,7 +23,7 @@ from tests.unit.fix_world import SETTINGS, TASK, make_fix, set_contract
 from tests.unit.policy_cases import CATALOGUE, DEFAULT, SAFE, decided, make_question, make_retry
 from tools.actions import Rerun
 from tools.contracts import EditKind, edit_kinds
-from tools.policy import Counters, decide, explain, in_words
+from tools.policy import PAUSED, Counters, decide, explain, in_words
 from tools.policy_file import parse_policy
 from tools.policy_rules import Breaker, Hours, Maintenance, Match, Policy, Rule
 
@@ -477,3 +477,25 @@ def test_a_rule_in_a_file_cannot_loosen_a_guard() -> None:
     policy = parse_policy("version: 1\nrules: [{name: all, verdict: auto}]", "p.yaml")
 
     assert decided(policy, diagnosis=make_diagnosis(transient=False)).verdict is Verdict.NEVER
+
+
+@pytest.mark.parametrize(
+    ("actions", "verdict"),
+    [
+        pytest.param((make_clear(),), Verdict.ASK, id="what is cleared would start at any time"),
+        pytest.param(
+            (Action(name="unpause_dag", target={"dag_id": "orders"}), make_clear()),
+            Verdict.AUTO,
+            id="the plan lets it go again itself",
+        ),
+        pytest.param((Action(name="notify", args={"message": "look"}),), Verdict.AUTO, id="nothing runs"),
+    ],
+)
+def test_a_paused_dag_is_a_persons(actions: tuple[Action, ...], verdict: Verdict) -> None:
+    policy = Policy(version=1, rules=(Rule(name="all", verdict=Verdict.AUTO),))
+    dag = SAFE.model_copy(update={"is_paused": True})
+
+    made = decided(policy, dag=dag, plan=make_retry(actions=actions))
+
+    assert made.verdict is verdict
+    assert (PAUSED in made.reasons) is (verdict is Verdict.ASK)

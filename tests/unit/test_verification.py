@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from graph.domain import Check, ColumnProblem, DataReport, Outcome, TaskInfo, TaskSnapshot
+from graph.domain import Check, ColumnProblem, DataReport, Outcome, TaskInfo, TaskRef, TaskSnapshot
 from nodes.following import data_right
 from tests.factories import Clock, make_snapshot, make_task
 from tools.airflow_memory import MemoryAirflow
@@ -224,6 +224,59 @@ async def test_past_rows_are_those_of_other_runs_that_succeeded(clock: Clock) ->
     await ran(airflow, "manual__0", "manual__bad", "manual__1", "manual__silent")
 
     assert await past_rows(airflow, make_task(), "load") == (1,)
+
+
+async def cleared(airflow: MemoryAirflow, *indexes: int) -> None:
+    await ran(airflow, "manual__1")
+    failed = [make_task(map_index=index) for index in indexes]
+    await airflow.clear("orders", "manual__1", failed, dry_run=False)
+    await airflow.settle()
+
+
+async def test_every_map_index_answers_for_its_own_data(clock: Clock) -> None:
+    def load(task: TaskRef, number: int) -> Try:
+        if number == 1:
+            return Try("failed", seconds=1)
+        return report_of(0 if task.map_index == 1 else 9, rows_expected=9)
+
+    airflow = MemoryAirflow(clock=clock)
+    airflow.add_dag("orders", [TaskSpec("load", load, map_indexes=(0, 1, 2))])
+    await cleared(airflow, 0, 1, 2)
+
+    seen = await look(airflow, make_task(map_index=0), [make_task(map_index=index) for index in (1, 2)])
+    found = judge(seen, try_before=1, changed_settings=False)
+
+    assert found.outcome is Outcome.NOT_HEALED
+    assert [check.name for check in found.checks if check.ok is False] == ["rows of load[1]"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said", "outcome"),
+    [
+        pytest.param("all_success", True, Outcome.HEALED, id="it waited, and ran after it"),
+        pytest.param("all_done", True, Outcome.ESCALATED, id="its own data were made without it"),
+        pytest.param("all_done", False, Outcome.RECOVERED_UNVERIFIED, id="what it did is not known"),
+        pytest.param("all_done_setup_success", False, Outcome.HEALED, id="it only tidies up"),
+    ],
+)
+async def test_what_ran_before_it_was_well_has_not_seen_it(
+    clock: Clock, rule: str, said: bool, outcome: Outcome
+) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    load = (Try("failed"), report_of(9, rows_expected=9))
+    report = report_of(4) if said else Try()
+    tasks = [TaskSpec("load", load, ("report",)), TaskSpec("report", [report], trigger_rule=rule)]
+    airflow.add_dag("orders", tasks)
+    await ran(airflow, "manual__1")
+    clock.forward(60)
+    await airflow.clear("orders", "manual__1", [make_task()], dry_run=False)
+    await airflow.settle()
+
+    found = judge(await look(airflow, make_task()), try_before=1, changed_settings=False)
+
+    assert found.outcome is outcome
+    told = "report ran before load succeeded" in str(found.checks)
+    assert told is (outcome is not Outcome.HEALED)
 
 
 def test_downstream_goes_all_the_way() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graph.domain import Outcome, TaskRef
+from graph.errors import NotFound
 from server.watch.findings import Finding, Sight
 from tests.factories import START, Clock
 from tests.unit.healing_world import GOOD, SAFE, Ward, open_ward
@@ -187,3 +188,69 @@ async def test_findings_are_told_once_and_again_when_they_are_over(tmp_path: Pat
         assert await findings.sync("pool_starvation", []) == (0, 1)
         assert await findings.sync("pool_starvation", [sight]) == (1, 0)
         assert len(await findings.listed()) == 2
+
+
+async def test_a_run_whose_time_was_over_is_told_until_a_later_one_is_well(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Airflow skips what had not run: no task fails, and nobody else would say a word."""
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        hung = await steady.run(hang=True)
+        steady.airflow.time_out("orders", hung.run_id)
+        await look(ward)
+        (warning,) = await lasting(ward)
+        assert (warning.kind, warning.subject) == ("run_failed", "orders @ run_1")
+        assert "1 skipped" in warning.text
+        assert await ward.service.store.incidents() == []
+
+        await look(ward)
+        await look(ward, 600)
+        assert [one.id for one in await lasting(ward)] == [warning.id]
+
+        await steady.run()
+        await look(ward)
+        assert await lasting(ward) == []
+
+
+async def test_a_run_in_which_a_task_failed_is_no_news(tmp_path: Path, clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    airflow.add_dag("orders", [TaskSpec("load", (Try("failed"),))])
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        airflow.start("orders", "run_1")
+        await airflow.settle()
+        await ward.service.watch.scan()
+        assert await lasting(ward) == []
+        before = airflow.calls.count("run_tasks")
+        await ward.report()
+        await ward.service.watch.scan()
+
+        assert await lasting(ward) == []
+        assert airflow.calls.count("run_tasks") - before <= 2
+
+
+async def test_more_failed_runs_than_one_round_looks_into_are_all_looked_into(
+    tmp_path: Path, clock: Clock
+) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        for _ in range(25):
+            hung = await steady.run(hang=True)
+            steady.airflow.time_out("orders", hung.run_id)
+        for _ in range(3):
+            await look(ward)
+
+        assert len(await lasting(ward)) == 25
+
+
+async def test_a_run_that_is_gone_is_told_no_more(tmp_path: Path, clock: Clock) -> None:
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        hung = await steady.run(hang=True)
+        steady.airflow.time_out("orders", hung.run_id)
+        await look(ward)
+        assert len(await lasting(ward)) == 1
+        steady.airflow.fail_next("run", NotFound("run 'run_1' of 'orders' not found"))
+        await look(ward)
+
+        assert await lasting(ward) == []

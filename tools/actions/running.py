@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from pydantic import Field, JsonValue
@@ -19,7 +20,7 @@ from graph.domain import (
 )
 from graph.errors import Conflict, NotFound
 from tools.actions.kind import ActionKind, Confirmation, Found, Harmless, Parameters, Preview, listed
-from tools.gateway import AirflowGateway
+from tools.gateway import TEARDOWN, AirflowGateway
 
 NEVER_RAN = frozenset({"none", "upstream_failed", "skipped", "removed", "scheduled", "queued"})
 NOTE = 1000  # characters, Airflow's limit
@@ -54,6 +55,11 @@ class MappedTask(Parameters):
 
     task_id: str
     map_index: int = -1
+
+    @classmethod
+    def of(cls, image: dict[str, JsonValue]) -> MappedTask:
+        """The task instance of a before-image."""
+        return cls.model_validate({"task_id": image["task_id"], "map_index": image["map_index"]})
 
 
 class TasksOfRun(Parameters):
@@ -93,17 +99,11 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
 
     async def preview(self, airflow: AirflowGateway, action: Action) -> Preview:
         target, args = self.read(action)
-        touched, tasks = await asyncio.gather(
-            airflow.clear(
-                target.dag_id,
-                target.run_id,
-                target.refs,
-                dry_run=True,
-                downstream=args.downstream,
-                only_failed=self.only_failed,
-            ),
-            airflow.run_tasks(target.dag_id, target.run_id),
+        chosen = partial(airflow.clear, target.dag_id, target.run_id, dry_run=True)
+        whole, tasks = await asyncio.gather(
+            self._whole(airflow, target, args), airflow.run_tasks(target.dag_id, target.run_id)
         )
+        touched = whole or await chosen(target.refs, downstream=args.downstream, only_failed=self.only_failed)
         states = {one.task: one.state for one in tasks}
         again = tuple(one for one in touched if states.get(one, "none") not in NEVER_RAN)
         words = f"{self.describe(action)}: {len(touched)} task instances, {len(again)} of them ran before"
@@ -111,27 +111,54 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
         return Preview(words=(words,), radius=radius, tasks=again)
 
     async def capture(self, airflow: AirflowGateway, action: Action) -> JsonValue:
-        found = await self._rows(airflow, self.read(action)[0])
-        return [_image(one) for one in found]
+        target, args = self.read(action)
+        whole = await self._whole(airflow, target, args)
+        return [_image(one) for one in await self._rows(airflow, _of(target, whole))]
 
     async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
         target, args = self.read(action)
+        named = _captured(before, target)
+        whole = named != target.refs
         await airflow.clear(
             target.dag_id,
             target.run_id,
-            target.refs,
+            named,
             dry_run=False,
-            downstream=args.downstream,
-            only_failed=self.only_failed,
+            downstream=args.downstream and not whole,
+            only_failed=self.only_failed and not whole,
             latest_version=args.latest_version,
             note=_note(before, key),
+        )
+
+    async def _whole(
+        self, airflow: AirflowGateway, target: TasksOfRun, args: ClearArgs
+    ) -> tuple[TaskRef, ...]:
+        """All that must be cleared by name, where a teardown took away what the tasks work on; else nothing.
+
+        Airflow takes setup and teardown along when it clears a task, but not when it clears what failed only:
+        those two succeeded.
+        """
+        if not self.only_failed or not await has_teardown(airflow, target.dag_id):
+            return ()
+        chosen = partial(airflow.clear, target.dag_id, target.run_id, target.refs, dry_run=True)
+        failed, scope = await asyncio.gather(
+            chosen(downstream=args.downstream, only_failed=True), chosen(downstream=False, only_failed=False)
+        )
+        if not set(scope) - set(target.refs):
+            return ()
+        own = [ref for ref in target.refs if ref in failed]
+        return (
+            tuple(dict.fromkeys([*own, *(ref for ref in scope if ref not in target.refs), *failed]))
+            if own
+            else ()
         )
 
     async def confirm(
         self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
     ) -> Confirmation:
         try:
-            rows = await self._rows(airflow, self.read(action)[0])
+            target, _ = self.read(action)
+            rows = await self._rows(airflow, _of(target, _captured(before, target)))
         except NotFound:
             return Confirmation(found=Found.OVERTAKEN, why="the task instances are gone")
         now = [_image(one) for one in rows]
@@ -247,6 +274,24 @@ class MarkTask(ActionKind[OneTask, MarkArgs]):
         if now == before:
             return Confirmation(found=Found.NOT_DONE, why="the task stands as it stood")
         return Confirmation(found=Found.OVERTAKEN, after=now, why="somebody else moved the task")
+
+
+async def has_teardown(airflow: AirflowGateway, dag_id: str) -> bool:
+    """Whether anything in this DAG is torn down after use."""
+    return any(info.trigger_rule == TEARDOWN for info in await airflow.dag_tasks(dag_id))
+
+
+def _of(target: TasksOfRun, refs: Sequence[TaskRef]) -> TasksOfRun:
+    """The same target, with these task instances when there are any."""
+    named = tuple(MappedTask(task_id=one.task_id, map_index=one.map_index) for one in refs)
+    return target.model_copy(update={"tasks": named or target.tasks})
+
+
+def _captured(before: JsonValue, target: TasksOfRun) -> tuple[TaskRef, ...]:
+    """The task instances in a before-image."""
+    images = before if isinstance(before, list) else []
+    named = tuple(MappedTask.of(one) for one in images if isinstance(one, dict))
+    return target.model_copy(update={"tasks": named or target.tasks}).refs
 
 
 def images_of(rows: Sequence[TaskSnapshot]) -> JsonValue:

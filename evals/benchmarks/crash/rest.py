@@ -125,6 +125,9 @@ class RestDoor:
         return _task(await self._airflow.task(_ref(names)))
 
     async def _runs(self, names: list[str], query: Query, _body: Json) -> Json:
+        if names[0] == "~":
+            since = datetime.fromisoformat(_one(query, "end_date_gte", ""))
+            return {"dag_runs": [_run(one) for one in await self._airflow.failed_runs_since(since)]}
         found = await self._airflow.recent_runs(names[0], limit=int(_one(query, "limit", "100")))
         return {"dag_runs": [_run(one) for one in found]}
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import dag, get_current_context, setup, task, teardown
 
 TAGS = ["contract", "airmedic:rerun-safe"]
 REPORT = {"rows_in": 3, "rows_out": 3}
@@ -119,7 +119,35 @@ def contract_pace():
     work()
 
 
+@dag(schedule=None, catchup=False)
+def contract_scope():
+    """Its task fails its first try, between a setup and a teardown; one task runs whatever became of it."""
+
+    @setup
+    @task
+    def make() -> None:
+        """Nothing to do."""
+
+    @teardown
+    @task
+    def drop() -> None:
+        """Nothing to do."""
+
+    @task
+    def work() -> None:
+        fail_first_try()
+
+    @task(trigger_rule="all_done")
+    def tell() -> None:
+        """Nothing to do."""
+
+    made, worked, told, dropped = make(), work(), tell(), drop()
+    made >> worked >> [told, dropped]
+    made >> dropped
+
+
 contract_chain()
+contract_scope()
 contract_clock()
 contract_pace()
 contract_daily()
