@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import Executable, and_, bindparam, func, literal, or_, select, update
 from sqlmodel import col
 
-from graph.domain import Part, Status, TaskRef
+from graph.domain import Part, Status
 from server.db.database import store_errors
 from server.db.group_writer import Writing
+from server.db.prepared import Prepared, listed, places
+from server.db.rows import task_of
 from server.db.tables import IncidentRow, OccurrenceRow
 from server.db.tables_work import CauseRow
 from server.driving import StoreDriving
@@ -17,33 +19,37 @@ from server.members import FRESH, rousing
 from server.record import Leader, Occurrence
 
 
+def _leaders(_dialect: str, names: tuple[str, ...]) -> Executable:
+    cause, incident = CauseRow.__table__, IncidentRow.__table__  # type: ignore[attr-defined]
+    with_whom = incident.c.status != literal(Status.ESCALATED.value)
+    lately = cause.c.seen_at >= bindparam("b_since", type_=cause.c.seen_at.type)
+    return (
+        select(
+            cause.c.key,
+            incident.c.id,
+            incident.c.dag_id,
+            incident.c.run_id,
+            incident.c.task_id,
+            incident.c.map_index,
+        )
+        .join(incident, incident.c.id == cause.c.incident_id)
+        .where(cause.c.key.in_(places("b_key", names)), incident.c.open_key.is_not(None))
+        .where(or_(with_whom, lately))
+    )
+
+
+LEADERS = Prepared(_leaders)
+
+
 class StoreFolding(StoreDriving):
     """One cause, one incident."""
 
     async def leaders(self, keys: Collection[str]) -> dict[str, Leader]:
         """The open incidents that stand for these causes, and the task instance that each leads with."""
-        query = (
-            select(
-                col(CauseRow.key),
-                col(IncidentRow.id),
-                col(IncidentRow.dag_id),
-                col(IncidentRow.run_id),
-                col(IncidentRow.task_id),
-                col(IncidentRow.map_index),
-            )
-            .join(IncidentRow, col(IncidentRow.id) == col(CauseRow.incident_id))
-            .where(col(CauseRow.key).in_(keys), col(IncidentRow.open_key).is_not(None))
-            .where(
-                or_(
-                    col(IncidentRow.status) != Status.ESCALATED.value,
-                    col(CauseRow.seen_at) >= self._clock() - FRESH,
-                )
-            )
-        )
-        return {
-            key: Leader(number, TaskRef(dag_id=dag, run_id=run, task_id=task, map_index=index))
-            for key, number, dag, run, task, index in await self._rows(query)
-        }
+        given = {"b_since": self._clock() - FRESH, **listed("b_key", keys)}
+        with store_errors("reading causes"):
+            rows = await LEADERS.look(self._engine, given) if keys else []
+        return {row.key: Leader(row.id, task_of(row)) for row in rows}
 
     async def fold(self, key: str, incident_id: int, occurrences: Sequence[Occurrence]) -> int:
         """Give these to the incident that stands for their cause; how many: 0 when it does no more."""

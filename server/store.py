@@ -7,7 +7,20 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import CursorResult, Update, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    CursorResult,
+    Executable,
+    Integer,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
@@ -55,7 +68,17 @@ def _belonging(_dialect: str, _names: tuple[str, ...]) -> Update:
     return update(table).where(table.c.id == bindparam("b_id")).values(columns)
 
 
+def _new(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    table = OccurrenceRow.__table__  # type: ignore[attr-defined]
+    due = and_(
+        table.c.status == literal("new"),
+        table.c.check_at <= bindparam("b_now", type_=table.c.check_at.type),
+    )
+    return select(table).where(due).order_by(table.c.id).limit(bindparam("b_limit", type_=Integer()))
+
+
 BELONGS = Prepared(_belonging)
+NEW = Prepared(_new)
 
 
 class IncidentStore(StoreFolding):
@@ -94,13 +117,9 @@ class IncidentStore(StoreFolding):
 
     async def new_occurrences(self, *, limit: int = 50) -> list[Occurrence]:
         """Occurrences that no incident holds yet and whose check is due, oldest first."""
-        query = (
-            select(OccurrenceRow)
-            .where(col(OccurrenceRow.status) == "new", col(OccurrenceRow.check_at) <= self._clock())
-            .order_by(col(OccurrenceRow.id))
-            .limit(limit)
-        )
-        return [occurrence_of(row) for row in await self._rows(query)]
+        with store_errors("reading events"):
+            rows = await NEW.look(self._engine, {"b_now": self._clock(), "b_limit": limit})
+        return [occurrence_of(row) for row in rows]
 
     async def reject_occurrence(self, occurrence_id: int, reason: str) -> None:
         """It is no failure: nothing comes of it."""

@@ -29,6 +29,7 @@ from sqlmodel import col
 from graph.domain import Diagnosis, IncidentKind, MemberCounts, Outcome, Status, TaskRef
 from graph.errors import IncidentNotFound
 from server.db.database import store_errors
+from server.db.packed import AS_TEXT
 from server.db.prepared import Prepared
 from server.db.rows import answer_of, event_of, incident_of, ledger_of, occurrence_of
 from server.db.tables import (
@@ -220,7 +221,7 @@ class StoreReads:
             return [event_of(row) for row in rows], rows[-1].id if len(rows) == limit else None
         # Text is looked for in so many lines and no more, so that no page takes longer than another.
         near = walk.with_only_columns(number).limit(WALKED).subquery()
-        chosen = select(EventRow).join(near, near.c.id == number).where(_holds(query.text))
+        chosen = select(EventRow).join(near, near.c.id == number).where(self._holds(query.text))
         rows = await self._rows(chosen.order_by(order).limit(limit))
         if len(rows) == limit:
             return [event_of(row) for row in rows], rows[-1].id
@@ -310,6 +311,15 @@ class StoreReads:
         value: JsonValue = rows[0][0] if rows else None
         return value
 
+    def _holds(self, words: str) -> ColumnElement[bool]:
+        """Whether the line holds this text, in upper or lower case; spelled as the stored JSON spells it."""
+        spelled, data = json.dumps(words)[1:-1].lower(), col(EventRow.data)
+        sqlite = self._engine.dialect.name == "sqlite"
+        stored = getattr(func, AS_TEXT)(data, type_=Text) if sqlite else cast(data, Text)
+        name = func.lower(col(EventRow.name))
+        found = func.lower(stored).contains(spelled, autoescape=True)
+        return or_(found, name.contains(spelled, autoescape=True))
+
     async def _few(self, query: Prepared, **values: object) -> list[Any]:
         """A few rows by an index, of a question that is asked often."""
         with store_errors("reading"):
@@ -337,11 +347,3 @@ def _of_log(query: LogQuery) -> list[ColumnElement[bool]]:
     if query.until is not None:
         wanted.append(col(EventRow.at) < query.until)
     return wanted
-
-
-def _holds(words: str) -> ColumnElement[bool]:
-    """Whether the line holds this text, in upper or lower case; spelled as the stored JSON spells it."""
-    spelled = json.dumps(words)[1:-1].lower()
-    stored = func.lower(cast(col(EventRow.data), Text))
-    name = func.lower(col(EventRow.name))
-    return or_(stored.contains(spelled, autoescape=True), name.contains(spelled, autoescape=True))

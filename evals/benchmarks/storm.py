@@ -31,6 +31,7 @@ from evals.benchmarks.ingest_server import SECRET
 from evals.benchmarks.report import Report, Row, finish
 from evals.benchmarks.storm_airflow import HOST, error_of, order_of, ref_of
 from evals.faults.sandbox import free_port
+from server.db.packed import text_of
 from server.loop import run as run_loop
 
 TOKEN = "storm-of-the-benchmark"
@@ -192,7 +193,7 @@ async def play(folder: Path, count: int, seconds: float, waves: dict[str, str], 
         seen.incidents = raw.execute(ended.format("!=")).fetchone()[0]
         seen.joined = raw.execute(ended.format("=")).fetchone()[0]
         told = raw.execute("SELECT data FROM event WHERE name = 'wave_sent' ORDER BY id")
-        seen.waves = [json.loads(data)["task_instances"] for (data,) in told]
+        seen.waves = [json.loads(text_of(data) or "{}")["task_instances"] for (data,) in told]
     return seen
 
 

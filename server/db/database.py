@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from graph.errors import SettingsInvalid, StoreUnavailable
+from server.db.packed import AS_TEXT, text_of
 from server.db.sqlite_connection import FILE, SqliteFile
 
 SQLITE_POOL = 40  # connections to a SQLite file kept open
@@ -51,6 +52,7 @@ def _tune_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    connection.create_function(AS_TEXT, 1, text_of, deterministic=True)
 
 
 class store_errors:

@@ -11,11 +11,13 @@ import zlib
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import JSON, LargeBinary
+from sqlalchemy import JSON, ColumnElement, LargeBinary, Text, case, func, type_coerce
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 VERSION = b"\x01"
+WORTH = 120  # characters of a line of the agent log; a shorter one gains less than packing costs
+AS_TEXT = "packed_text"  #: SQLite's function for `text_of`
 WINDOW = -12  # a bare stream, and as much memory as the words and a usual value need
 WORDS = (
     b'"rule":"members","shadow":true,"verdict":"never","approvers":"admin","settings":1}{"outcome":"recove'
@@ -76,3 +78,37 @@ class PackedJson(TypeDecorator[JsonValue]):
             return found
         given: JsonValue = value
         return given
+
+
+class PackedLine(PackedJson):
+    """What a line of the agent log holds: packed when it is long, unless SQL asks for what is in it."""
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text, or bytes, on SQLite: its columns take both."""
+        kind: TypeEngine[Any] = Text() if dialect.name == "sqlite" else JSON(none_as_null=True)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: JsonValue, dialect: Dialect) -> Any:
+        """As `asked_of` and `text_of` expect it."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        text = json.dumps(value, separators=(",", ":"))
+        return text if len(text) < WORTH or _asked(value) else pack(text)
+
+
+def _asked(value: JsonValue) -> bool:
+    """Whether figures look into such a line: checks by their outcome, diagnoses by the model's use."""
+    return isinstance(value, dict) and ("checks" in value or value.get("model") is not None)
+
+
+def asked_of(column: Any, *, sqlite: bool) -> ColumnElement[JsonValue]:
+    """The column's JSON, for SQL to look into; NULL for what is packed, which nobody asks for."""
+    shown = case((func.typeof(column) == "text", column)) if sqlite else column
+    return type_coerce(shown, JSON())
+
+
+def text_of(stored: bytes | str | None) -> str | None:
+    """The text of a line, packed or not."""
+    return unpack(stored) if isinstance(stored, bytes) else stored

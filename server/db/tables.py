@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Column, Field, SQLModel
 
-from server.db.packed import PackedJson
+from server.db.packed import PackedJson, PackedLine
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -132,7 +132,7 @@ class OccurrenceRow(SQLModel, table=True):
     status: str = Field(default="new", sa_type=String(16))  #: new, incident, rejected
     reason: str = Field(default="", sa_type=Text)
     error: str = Field(default="", sa_type=Text)
-    incident_id: int | None = Field(default=None, sa_column=Column(RowId, index=True, nullable=True))
+    incident_id: int | None = Field(default=None, sa_column=Column(RowId, nullable=True))
     # What became of it when it belongs to an incident of another task by its cause (`graph.domain.Part`).
     part: str = Field(default="", sa_column=Column(String(16), nullable=False, server_default=""))
     wave: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
@@ -145,11 +145,11 @@ class EventRow(SQLModel, table=True):
 
     id: int | None = _id()
     incident_id: int | None = Field(default=None, sa_column=Column(RowId, index=True, nullable=True))
-    at: datetime = _time(nullable=False, index=True)
+    at: datetime = _time(nullable=False)
     node: str = Field(default="", sa_type=String(32))
     name: str = Field(sa_type=String(64))
     level: str = Field(default="info", sa_type=String(16))
-    data: JsonValue = _json()
+    data: JsonValue = Field(default=None, sa_column=Column(PackedLine, nullable=True))
 
 
 class ActionRow(SQLModel, table=True):

@@ -10,7 +10,7 @@ from sqlmodel import Column, Field, SQLModel, col
 from server.db.tables import EventRow, IncidentRow, RowId, UtcDateTime
 
 # The words and facets of incidents are no table of ours: see `server.db.search_index`.
-Index("event_named", col(EventRow.name), col(EventRow.at), col(EventRow.incident_id))
+Index("event_time", col(EventRow.at), col(EventRow.name), col(EventRow.incident_id))
 Index("incident_outcome", col(IncidentRow.outcome))
 Index("incident_updated", col(IncidentRow.updated_at), col(IncidentRow.id))
 

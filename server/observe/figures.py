@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from graph.domain import DomainType, Outcome, RootCause, Status
 from server.db.database import store_errors
+from server.db.packed import asked_of
 from server.db.tables import EventRow, IncidentRow, OccurrenceRow
 
 MOST = 20_000  # incidents that are looked at; the newest, when there are more
@@ -140,7 +141,8 @@ class Figures:
     async def _moments(connection: AsyncConnection, since: datetime) -> dict[int, dict[str, datetime]]:
         number, at, name = col(EventRow.incident_id), col(EventRow.at), col(EventRow.name)
         first = select(number, name, func.min(at).label("at")).where(at >= since).group_by(number, name)
-        outcome = col(EventRow.data)["outcome"].as_string()
+        data = asked_of(col(EventRow.data), sqlite=connection.dialect.name == "sqlite")
+        outcome = data["outcome"].as_string()
         well = first.where(name == "checked", outcome.in_([one.value for one in HELPED]))
         found: dict[int, dict[str, datetime]] = {}
         for row in (await connection.execute(first.where(name.in_(MILESTONES)))).all():
@@ -151,7 +153,7 @@ class Figures:
 
     @staticmethod
     async def _model(connection: AsyncConnection, since: datetime) -> ModelUse:
-        used = col(EventRow.data)["model"]
+        used = asked_of(col(EventRow.data), sqlite=connection.dialect.name == "sqlite")["model"]
         query = select(
             func.count().label("asked"),
             func.sum(cast(used["input_tokens"].as_string(), Integer)).label("input"),

@@ -20,6 +20,7 @@ from sqlmodel import col
 
 from graph.domain import Door, IncidentKind, Step
 from server.db.database import store_errors
+from server.db.packed import asked_of
 from server.db.tables import EventRow, IncidentRow
 from server.db.tables_people import AuditRow
 from server.observe.figures import HELPED
@@ -155,7 +156,8 @@ class Tally:
         """Of the checks that found all well, the first of each incident."""
         helped = [one.value for one in HELPED]
         well = [row for row in rows if row.name == "checked" and (row.data or {}).get("outcome") in helped]
-        number, outcome = col(EventRow.incident_id), col(EventRow.data)["outcome"].as_string()
+        data = asked_of(col(EventRow.data), sqlite=connection.dialect.name == "sqlite")
+        number, outcome = col(EventRow.incident_id), data["outcome"].as_string()
         wanted = sorted({row.incident_id for row in well})
         if not wanted:
             return set()

@@ -1,7 +1,7 @@
 """Finds runs that failed though none of their tasks did: their time was over, or somebody ended them.
 
-No task tells of such a run, and Airflow skips what had not run. It is told, and nothing is done about it: what
-was skipped may be wanted or not, which a person knows.
+No task tells of such a run, and Airflow skips what had not run. It is told, and nothing is done about it:
+what was skipped may be wanted or not, which a person knows.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class RunWatch:
         numbers: dict[str, JsonValue] = {"dag_id": run.dag_id, "run_id": run.run_id, **dict(states)}
         counted = ", ".join(f"{number} {state}" for state, number in states.most_common()) or "none at all"
         text = (
-            f"run {run.run_id} of {run.dag_id} failed, and none of its tasks did: its dagrun_timeout was over, "
-            f"or somebody ended it. Its tasks: {counted}. Nothing was run again"
+            f"run {run.run_id} of {run.dag_id} failed, and none of its tasks did: its dagrun_timeout was "
+            f"over, or somebody ended it. Its tasks: {counted}. Nothing was run again"
         )
         subject = f"{run.dag_id} @ {run.run_id}"
         return Sight(

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from graph.domain import AnswerKind, Outcome, Status, Step, TaskRef
 from graph.errors import AirflowDoubt, AirflowUnreachable, Conflict
-from tests.factories import Clock
+from tests.factories import Clock, make_task
 from tests.unit.healing_world import SAFE, Ward
-from tests.unit.storm_world import HOST, Source, open_storm, storm, tell
+from tests.unit.storm_world import HOST, LOST, Source, open_storm, storm, tell
+from tools.airflow_memory import MemoryAirflow
+from tools.airflow_memory_state import TaskSpec, Try
 from tools.knowledge import KnowledgeBase
 
 
@@ -497,3 +500,26 @@ async def test_a_wave_that_was_begun_is_held_and_goes_on_where_it_was(
         assert (await ward.only()).outcome is Outcome.HEALED
         assert ward.writes() == 12
         assert set(source.tries.values()) == {2}
+
+
+async def test_a_member_whose_data_are_wrong_is_not_called_well(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    def load(task: TaskRef, number: int) -> Try:
+        rows = 0 if task.map_index == 2 else 1
+        report: dict[str, JsonValue] = {"rows_out": rows, "rows_expected": 1}
+        return LOST if number == 1 else Try(xcom={"airmedic_report": report})
+
+    airflow = MemoryAirflow(clock=clock, auto=True)
+    # Its other map indexes hold back what comes after the first one: nothing is said of its data by then.
+    loads = TaskSpec("load", load, ("report",), map_indexes=(1, 2, 3))
+    airflow.add_dag("orders", [loads, TaskSpec("report")], tags=SAFE)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, [make_task(map_index=index) for index in (1, 2, 3)])
+        await pass_time(ward)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED, record.reason
+        assert "2 of 3 task instances succeeded; 1 did not recover" in record.reason

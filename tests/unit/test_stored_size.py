@@ -1,0 +1,106 @@
+"""What a closed incident leaves behind: little, whatever the size of its log, and all of it still found."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, insert, select, text
+from sqlmodel import col
+
+from evals.benchmarks.herd import LOG, heal_all, open_herd
+from graph.domain import Outcome
+from server.db.database import MIGRATIONS, open_database
+from server.db.tables import EventRow
+from server.record import LogQuery
+from server.store import IncidentStore
+from tests.factories import Clock
+
+LONG_LOG = (
+    "".join(f"[2026-03-01T02:59:00.000Z] INFO - row {n} of the table read\n" for n in range(9000)) + LOG
+)
+MOST = 9000  # bytes
+SAID = "everything that was said of it " * 10
+LINES: list[Any] = [
+    pytest.param({"reason": SAID}, bytes, id="a long line"),
+    pytest.param({"reason": "short"}, str, id="a short line"),
+    pytest.param(
+        {"outcome": "healed", "checks": [{"detail": SAID}]}, str, id="a check, found by its outcome"
+    ),
+    pytest.param({"model": {"model": "m"}, "summary": SAID}, str, id="a diagnosis that used the model"),
+]
+
+
+@pytest.mark.parametrize(
+    ("count", "log"), [pytest.param(60, LOG, id="short logs"), pytest.param(12, LONG_LOG, id="512 kB of log")]
+)
+async def test_a_closed_incident_takes_little_apart_from_its_log(
+    count: int, log: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "store.db"
+    async with open_herd(f"sqlite:///{file}", tmp_path) as (service, herd, clock):
+        await heal_all(service, clock, [await herd.add(f"before_{n}", n) for n in range(20)])
+        before = used(file)
+        await heal_all(service, clock, [await herd.add(f"dag_{n}", n, log=log) for n in range(count)])
+        healed = (await service.store.outcomes())[Outcome.HEALED]
+
+    assert healed == 20 + count
+    assert (used(file) - before) / count <= MOST
+
+
+def used(file: Path) -> int:
+    """Bytes that are in use in all tables and indexes but the logs', which are there once, compressed."""
+    with closing(sqlite3.connect(file)) as raw:
+        try:
+            query = "SELECT sum(pgsize - unused) FROM dbstat WHERE name != 'log'"
+            return int(raw.execute(query).fetchone()[0])
+        except sqlite3.OperationalError:
+            pytest.skip("this SQLite does not tell of its pages")
+
+
+@pytest.mark.parametrize(("data", "kind"), LINES)
+async def test_a_line_of_the_log_is_packed_and_found(data: Any, kind: type, tmp_path: Path) -> None:
+    file = tmp_path / "store.db"
+    clock = Clock()
+    async with open_database(f"sqlite:///{file}") as engine:
+        store = IncidentStore(engine, clock=clock)
+        async with engine.begin() as connection:
+            await connection.execute(
+                insert(EventRow).values(at=clock(), name="line", level="info", data=data)
+            )
+        for word in ("everything THAT", "short", "nowhere"):
+            found, _ = await store.log_page(LogQuery(text=word))
+            assert [one.data for one in found] == ([data] if word.lower() in str(data) else [])
+
+    with closing(sqlite3.connect(file)) as raw:
+        ((stored,),) = raw.execute("SELECT data FROM event").fetchall()
+    assert type(stored) is kind
+
+
+def migrate(connection: Connection, version: str) -> None:
+    """To this version, either way."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    (command.downgrade if version == "0011" else command.upgrade)(config, version)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_store_of_before_goes_on_and_goes_back(kind: str, new_database: Any) -> None:
+    async with open_database(new_database(kind)) as engine:
+        line = {"at": Clock()(), "name": "line", "level": "info"}
+        async with engine.begin() as connection:
+            await connection.execute(insert(EventRow).values(**line, data={"reason": SAID}))
+            await connection.run_sync(migrate, "0011")
+            stored = (await connection.execute(text("SELECT data FROM event"))).scalar_one()
+            assert SAID in str(stored)  # as the program of before reads it
+        async with engine.begin() as connection:
+            await connection.run_sync(migrate, "head")
+            await connection.execute(insert(EventRow).values(**line, data={"reason": SAID + "again"}))
+            read = await connection.execute(select(col(EventRow.data)).order_by(col(EventRow.id)))
+            assert list(read.scalars()) == [{"reason": SAID}, {"reason": SAID + "again"}]
