@@ -50,7 +50,11 @@ async def fix(state: HealState, runtime: Runtime[Deps]) -> HealState:
     if due is not None and deps.clock() < due:
         wait_for(Status.WAITING_TIMER, until=due)
         return {"applied": False}
-    return await _apply(plan, state, deps)
+    try:
+        return await _apply(plan, state, deps)
+    except NotFound as exc:
+        # Read before anything was written: somebody deleted the DAG, or the run, since.
+        return {"applied": False, "plan": None, "asked": False, "stale": str(exc) or "what failed is gone"}
 
 
 async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:

@@ -55,9 +55,12 @@ async def _look(state: HealState, deps: Deps) -> HealState:
         return _ended(Outcome.SELF_RECOVERED, f"succeeded on try {task.try_number} without our doing")
     if task.state != "failed":
         return _ended(Outcome.DISMISSED, f"the task is {task.state}: no failure of its own")
-    if accepted := await accepted_by_hand(deps.airflow, task.task):
-        return _ended(Outcome.DISMISSED, accepted)
-    return await _weigh(state, task, deps)
+    try:
+        if accepted := await accepted_by_hand(deps.airflow, task.task):
+            return _ended(Outcome.DISMISSED, accepted)
+        return await _weigh(state, task, deps)
+    except NotFound as exc:
+        return _ended(Outcome.DISMISSED, f"its DAG or its run is gone: {exc}")
 
 
 async def _worst(incident: Incident, deps: Deps) -> TaskSnapshot:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from langgraph.runtime import Runtime
 
 from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, TaskRef, TaskSnapshot, Verification
+from graph.errors import NotFound
 from graph.state import HealState
 from nodes.choosing import failed_members
 from nodes.deps import Deps
@@ -44,7 +45,10 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         wait_for(Status.WAITING_OUTCOME, until=until)
         return {"looked_at": None}
     marked = _marked(plan)
-    world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
+    try:
+        world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
+    except NotFound as exc:
+        return _handed_over(Verification(outcome=None), f"it cannot be verified any more: {exc}")
     kinds = [deps.catalogue.get(action.name) for action in plan.actions]
     changed = any(kind.writes and kind.kind is ActionClass.REVERSIBLE for kind in kinds)
     # A task that never started runs on the try it is on; one that failed runs on a new one.

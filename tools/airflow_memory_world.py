@@ -166,6 +166,12 @@ class MemoryWorld:
                 row.now = row.now.model_copy(update={"state": "skipped", "end": self.clock()})
         self.mark_run(dag_id, run_id, "failed")
 
+    def delete_dag(self, dag_id: str) -> None:
+        """A person deletes a DAG: its runs and their tasks go with it."""
+        del self._dags[dag_id]
+        for key in [key for key in self._runs if key[0] == dag_id]:
+            del self._runs[key]
+
     def add_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
         """Store a pool."""
         self._pools[name] = Pool(name=name, slots=slots, include_deferred=include_deferred)

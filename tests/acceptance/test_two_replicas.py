@@ -18,7 +18,7 @@ from evals.faults.sandbox import free_port
 from graph.domain import Outcome, Status
 from server.schemas import IncidentDetailOut
 from tests.acceptance.medic import MedicProcess, open_medic_process
-from tests.acceptance.proxy import Fate, Passed, Proxy, Request, open_proxy
+from tests.acceptance.proxy import Fate, Proxy, Request, open_proxy
 from tests.acceptance.scene import Scene, written
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -88,8 +88,10 @@ async def test_what_a_killed_replica_held_is_healed_by_the_other_and_written_onc
     for run, incident in zip(runs, ended, strict=True):
         assert (incident.status, incident.outcome) == (Status.CLOSED, Outcome.HEALED)
         assert written(incident.ledger) == [("clear_task", "confirmed")]
-        assert len(cleared(dead[1], run) + cleared(survivor[1], run)) == 1
-        assert await scene.clears(run, "fetch") == 1
+        sent = dead[1].clears(run) + survivor[1].clears(run)
+        assert len([one for one in sent if one.status == 200]) == 1
+        # Airflow's log names the request before it is carried out: one that it then refused stands there too.
+        assert 1 <= await scene.clears(run, "fetch") <= len(sent)
         assert await scene.tries(run, "fetch") == ["failed", "failed", "success"]
         assert scene.rows(run).agrees
 
@@ -107,8 +109,3 @@ async def kill_the_first_writer(
     dead, survivor = replicas[first], replicas[1 - first]
     await dead[0].kill()
     return dead, survivor
-
-
-def cleared(proxy: Proxy, run: str) -> list[Passed]:
-    """The clears of a run that Airflow took from this replica."""
-    return [one for one in proxy.clears(run) if one.status == 200]

@@ -118,6 +118,8 @@ def test_what_recovered_weighs_little() -> None:
         "falling back to the local copy",
         "continuing without it",
         "will be recreated",
+        "estimating",
+        "now replacing it with zero",
     ],
 )
 def test_a_complaint_that_says_what_was_done_instead_is_worth_little(words: str) -> None:
@@ -126,6 +128,32 @@ def test_a_complaint_that_says_what_was_done_instead_is_worth_little(words: str)
     dealt_with, gave_up = (piece.weight for piece in pieces)
     assert dealt_with <= 0.2
     assert gave_up >= 0.7
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        pytest.param([f"    from /usr/lib/ruby/json.rb:{n}:in `parse'" for n in range(20)], id="Ruby"),
+        pytest.param(
+            [
+                "    at Object.open (node:fs:600:10)",
+                "  errno: -2,",
+                "  code: 'ENOENT'",
+                "}",
+                "Node.js v20.1.0",
+            ]
+            * 5,
+            id="Node",
+        ),
+        pytest.param(["   1: core::panicking::panic_fmt", "stack backtrace:"] * 10, id="Rust"),
+    ],
+)
+def test_a_stack_is_no_work_that_went_on(stack: list[str]) -> None:
+    said = ["Error: unexpected token at '{'", *stack, "Command exited with return code 1"]
+    piece = read("\n".join(f"[2026-03-02T04:10:03.000000Z] INFO - {line}" for line in said)).pieces[0]
+    assert piece.near
+    assert piece.after == 0
+    assert piece.weight >= 0.7
 
 
 def test_exit_codes_stand_in_the_structure_only() -> None:

@@ -22,6 +22,7 @@ from graph.domain import (
 from graph.state import HealState
 from nodes.deps import Control
 from nodes.fix import fix
+from nodes.monitor import monitor
 from tests.factories import Clock, make_diagnosis, make_snapshot
 from tests.unit.fix_world import CONTRACT, NEW_TEXT, OLD_TEXT, SETTINGS, clear, failed_airflow, make_fix
 from tests.unit.node_world import KnownRecords, make_deps, make_incident, run_node
@@ -304,3 +305,16 @@ async def test_a_run_that_was_marked_as_success_since_is_not_opened_again(
 
     assert "somebody marked the run as success" in found["stale"]
     assert airflow.writes == []
+
+
+async def test_a_dag_that_was_deleted_since_is_looked_at_afresh(airflow: MemoryAirflow, clock: Clock) -> None:
+    state = await state_of(airflow)
+    airflow.delete_dag("orders")
+
+    step = await run_node(fix, state, make_deps(airflow, clock, policy=AUTO))
+    again = await run_node(monitor, {"incident": make_incident()}, make_deps(airflow, clock))
+
+    assert step.found["stale"]
+    assert not step.found["applied"]
+    assert airflow.writes == []
+    assert again.found["outcome"] is Outcome.DISMISSED

@@ -239,6 +239,47 @@ def test_a_continued_message_is_no_success() -> None:
             RootCause.UNKNOWN,
             id="progress in round numbers is not zero rows",
         ),
+        pytest.param(
+            failed("KeyError: 'EUR'", "INFO - rates parsed: {}", "INFO - revaluing 118 positions"),
+            RootCause.MISSING_DATA,
+            id="a key is not there because nothing came",
+        ),
+        pytest.param(
+            failed("KeyError: 'tas'", "INFO - ['t2m', 'lat']"),
+            RootCause.SCHEMA_DRIFT,
+            id="a bare list of names shows what came",
+        ),
+        pytest.param(
+            child(
+                "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+                "ModuleNotFoundError: No module named 'acme_core'",
+            ),
+            RootCause.STORAGE_EXHAUSTED,
+            id="a module is not there because it could not be installed",
+        ),
+        pytest.param(
+            child(
+                "gzip: stdout: No space left on device",
+                "this is odd, please report this bug; the stage is not ready yet",
+            ),
+            RootCause.STORAGE_EXHAUSTED,
+            id="how things stand is no cause after a complaint",
+        ),
+        pytest.param(
+            failed(
+                'OperationalError: could not translate host name "None" to address: Name or service not known'
+            ),
+            RootCause.MISSING_CONFIGURATION,
+            id="a host in quotes that has no name was not set",
+        ),
+        pytest.param(
+            failed(
+                "KilledWorker: all those workers died while running it",
+                "INFO - worker 3: exceeded 95% memory budget, restarting",
+            ),
+            RootCause.OUT_OF_MEMORY,
+            id="workers that died at the limit of their memory",
+        ),
     ],
 )
 def test_the_reason_before_its_effect(base: KnowledgeBase, log: str, cause: RootCause) -> None:

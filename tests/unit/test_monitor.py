@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from graph.domain import IncidentKind, Outcome, Severity, TaskRef
+from graph.errors import NotFound
 from graph.state import HealState
 from nodes.monitor import GATHER, LOOK_AGAIN, monitor
 from tests.factories import START, Clock, make_task
@@ -218,3 +219,14 @@ async def test_a_run_that_a_person_marked_as_success_is_left_alone(clock: Clock,
     else:
         assert step.found["outcome"] is Outcome.DISMISSED
         assert "somebody marked the run as success" in step.found["reason"]
+
+
+async def test_a_dag_that_airflow_no_longer_describes_is_no_failure_to_act_on(clock: Clock) -> None:
+    airflow = started(clock)
+    await airflow.settle()
+    airflow.fail_next("dag_tasks", NotFound("no DAG 'orders'"))
+
+    step = await run_node(monitor, of_kind(IncidentKind.FAILURE), make_deps(airflow, clock))
+
+    assert step.found["outcome"] is Outcome.DISMISSED
+    assert "its DAG or its run is gone" in step.found["reason"]

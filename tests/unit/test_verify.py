@@ -251,3 +251,13 @@ async def test_stopping_the_harm_heals_nothing(clock: Clock) -> None:
 
     assert found["outcome"] is Outcome.ESCALATED
     assert found["verification"].outcome is Outcome.ESCALATED
+
+
+async def test_what_was_deleted_meanwhile_is_handed_over(clock: Clock) -> None:
+    airflow, state = await cleared(clock, GOOD)
+    airflow.delete_dag("orders")
+
+    found = await judged(airflow, clock, state)
+
+    assert found["outcome"] is Outcome.ESCALATED
+    assert "cannot be verified any more" in found["reason"]
