@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from graph.domain import TaskLog
-from tools.evidence_course import SLIGHT, Course, course_of, plain, started_at, went_well
+from tools.evidence_course import QUIET, Course, course_of, plain, started_at, went_well
 from tools.evidence_lines import LogLine, clean, excerpt
 from tools.evidence_marks import Glance, Mark
 from tools.evidence_text import words_of
@@ -37,6 +37,7 @@ CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
 _WRONG = frozenset({Mark.ERRORISH, Mark.BLUNT, Mark.RETRYING, Mark.NOT_SUCCESS})
+_FRAME = frozenset({Mark.NOISE, Mark.STACK})  #: around what is said
 _WRAPPER = re.compile(
     r"non-zero exit (?:code|status)|exit(?:ed)?(?: with)? (?:code|status)|returned a failure|container failed"
 )
@@ -231,10 +232,10 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
     course = course_of(lines, marks, evidence.end)
     pieces = []
     for position, (line, mark) in enumerate(zip(lines, marks, strict=True)):
-        distance = course.end - position
+        distance = course.end - position - course.stacked[position]
         if distance < 0 and evidence.chain is not None and Mark.ERRORISH in mark:
             distance = LAST_WORDS  # what a task printed may be flushed after Airflow told of its failure
-        quiet = not mark - SLIGHT and plain(line) and distance > QUIET_LINES
+        quiet = not mark - QUIET and plain(line) and distance > QUIET_LINES
         repeats = evidence.chain is not None and _REPEATS.match(line.text)
         if quiet or repeats or Mark.NOISE in mark or not line.text.strip():
             continue
@@ -292,7 +293,8 @@ def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, cours
 
 def _says(line: LogLine) -> bool:
     """More than Airflow's own frame around the work."""
-    return bool(line.text.strip()) and Mark.NOISE not in _marks(line) and "Task failed with" not in line.text
+    told = bool(line.text.strip()) and "Task failed with" not in line.text
+    return told and _marks(line).isdisjoint(_FRAME)
 
 
 def _line_weight(line: LogLine, errorish: bool) -> float:

@@ -29,6 +29,7 @@ _ANYWHERE = re.compile(
     r"|seconds|stage|status|step|table|that|this|time|true|using|value|warn|warning|were|will|with"
 )
 SLIGHT = frozenset({Mark.NONE_BAD, Mark.FINE})  #: tells nothing of how the work goes
+QUIET = SLIGHT | {Mark.STACK}  #: nor of anything that went wrong by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Course:
     progress: int  #: last line of ordinary work
     started: int
     after: list[int]  #: for each position, the lines of ordinary work that follow
+    stacked: list[int]  #: and the lines of stacks that follow before the end
     got_over: frozenset[int] = frozenset()  #: lines whose host, file or item is told of as fine later
     later: int = 0  #: complaints before this line were followed by ordinary work and then by others
 
@@ -58,7 +60,8 @@ def course_of(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: in
     after = _progress_after(lines, marks, position_of_end)
     later = _last_complaints(lines, marks, position_of_end)
     over = _got_over(lines, marks, position_of_end)
-    return Course(position_of_end, success, progress, started_at(lines), after, over, later)
+    stacked = _stacked_after(marks, position_of_end)
+    return Course(position_of_end, success, progress, started_at(lines), after, stacked, over, later)
 
 
 def _got_over(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> frozenset[int]:
@@ -135,6 +138,16 @@ def _progress_after(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], e
             and line.text[:1].strip()
         ):
             seen += 1
+    return counts
+
+
+def _stacked_after(marks: Sequence[frozenset[int]], end: int) -> list[int]:
+    """For each line, how many lines of stacks follow before the end."""
+    counts = [0] * len(marks)
+    seen = 0
+    for position in range(len(marks) - 1, -1, -1):
+        counts[position] = seen
+        seen += position < end and Mark.STACK in marks[position]
     return counts
 
 

@@ -26,6 +26,7 @@ class Mark(IntEnum):
     CLOSING = 11  #: leaving: rolling back, closing, what was kept
     ASIDE = 12  #: about telling, measuring or cleaning up, beside the work itself
     FINE = 13  #: something was done or answered well
+    STACK = 14  #: part of a stack or of what is printed after it: no work of its own
 
 
 _CODE_ENDS = "ERROR|EXCEPTION|DENIED|FAILED|FAILURE|REFUSED|EXCEEDED|EXHAUSTED|INVALID|EXPIRED|NOT_FOUND"
@@ -65,6 +66,15 @@ _DONE_ABOUT_IT = (
     r"|(default|fallback|cached?|previous|last|local|stale|copy|built-?in|old|own) (value |one |copy )?used$"
     r"|second (try|attempt) (ok|fine|passed|worked)"
     r"|dropped it|left (it )?as (it )?is|tolerated|accepted anyway|kept going|went on)\b"
+)
+#: the last clause of a line that tells what is done about it: `permission denied, estimating`
+_DOING = (
+    r"[,;] (now |then |just |so )?(estimat|round|guess|approximat|sampl|trimm|truncat|padd|stripp"
+    r"|replac|remov|dropp|delet|discard|pick|append|merg|fill|leav|apply|convert|cast|coerc|backing off|keep"
+    r"|hold|postpon|deferr|delay|throttl|slow|reduc|lower|rais|extend|grow|renew|recover|repair|fix|normaliz"
+    r"|dedup\w*|escap|mask|poll|purg|clear|evict|compact|redirect|rerout|relax|shrink"
+    r"|lett|pass|tak|try|go|do|mak|stay)ing"
+    r"( [\w'-]+){0,4}\W*$"
 )
 
 _TRAITS = {
@@ -159,7 +169,7 @@ _TRAITS = {
     r"|\b(switched|turned) off\b|\bfor this run\b"
     r"|\b(previous|last|earlier|prior|yesterday'?s?|last night'?s?) (run|night|execution|load|time)\b"
     r"|\b(previous|earlier|prior) (attempt|try) (was|were|had|failed|ended|died|got)\b|\byesterday'?s\b"
-    r"|" + _DONE_ABOUT_IT + r""
+    r"|" + _DOING + r"|" + _DONE_ABOUT_IT + r""
     r"|[,;] (but )?[^,;\n]{0,40}\b(taken|kept|served|answers|used instead|fine|going without"
     r"|not needed|inferred"
     r"|resumed|repeated|then served|keep=\w+)\b"
@@ -206,6 +216,15 @@ _TRAITS = {
         r"|succeeded|healthy|alive|recovered|reconnected|connected|available again|rows|records"
         r"|refreshed|rebuilt|reloaded|recreated|acquired|obtained|taken|renewed|reopened|regenerated|released"
         r"|answered|received)(?:[^`'\w]|$)"
+    ),
+    # Ruby, Node, Rust, Go, Perl, Java, .NET, PHP, Lua, R, Elixir; the object that Node prints after it.
+    Mark.STACK: (
+        r"^\s*(\[[\w-]+\] )?\s*(from \S+:\d+:in |at [\w$<\[]\S*[.:(]\S*( .*)?[)\d]( \{)?$"
+        r"|\d+: +[\w<{:]+::|\d+: +0x|#\d+ +\S|goroutine \d+ \[|created by \S+|\.\.\. \d+ more"
+        r"|stack (trace|backtrace|traceback):?$"
+        r"|(note|help): (run with|Some details|this error originates)|Node\.js v\d|node:internal/|[{}\]]$"
+        r"|(errno|code|syscall|path|address|port|fatal): (-?\d+|'[^']*'|true|false),?$|\^+$"
+        r"|\[C\]: in |Calls: |Execution halted$|\t?/\S+\.(go|rs):\d+ \+0x)"
     ),
 }
 

@@ -33,8 +33,16 @@ _TIDYING = re.compile(
     re.MULTILINE,
 )
 _NO_NAME = re.compile(
-    r"(?:://|@|\bhost(?:name)?\W{1,4})[\w.-]{0,253}(?<![A-Za-z0-9_])(?:None|null|undefined|nil)"
-    r"(?=[.:/'\" )]|$)"
+    r"(?:://|@|\bhost ?(?:name)?\W{1,4})[\w.-]{0,253}(?<![A-Za-z0-9_])(?:None|null|undefined|nil)"
+    r"(?=[.:/'\" )]|$)|\bhost ?(?:name)? (?:\"\"|''|\\\"\\\")"
+)
+#: how things stand, not what failed
+_STATE = re.compile(
+    r"(?i)\b(?:yet|queue?ing|queued|waiting|holding|pending|busy|please report|report (?:it|this|a bug)"
+    r"|is (?:still )?[a-z]+ing|are (?:still )?[a-z]+ing)\b"
+)
+_FAILS = re.compile(
+    r"(?i)\b(?:error|fatal|fail\w*|denied|refused|gave up|giving up|abort\w*|cannot|could not)\b"
 )
 
 
@@ -111,5 +119,24 @@ def host_of_nothing(case: Case, evidence: Evidence, candidates: Candidates) -> C
     return raised(candidates, RootCause.MISSING_CONFIGURATION, top.score + LEAD, why)
 
 
+def as_it_stood(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """A line that tells how things stand is no cause where a complaint before it says what failed."""
+    best = candidates[0].best if candidates and not candidates[0].why else None
+    if best is None or best.piece.kind != "line" or best.piece.final:
+        return candidates
+    text = best.piece.text[:300]
+    if not _STATE.search(text) or _FAILS.search(text):
+        return candidates
+    for other in candidates[1:]:
+        for hit in other.hits:
+            piece = hit.piece
+            stands = piece.errorish and not (piece.recovered or piece.aside) and piece.weight >= LOUD
+            told = stands and hit.entry.strength >= SURE and other.cause not in WITHIN
+            if told and 0 < best.piece.line - piece.line <= REASON_LINES:
+                why = f"line {piece.line} tells what failed before"
+                return raised(candidates, other.cause, candidates[0].score + LEAD, why)
+    return candidates
+
+
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
-RULES: Sequence[Rule] = (status_told, peer_died, tidied, host_of_nothing)
+RULES: Sequence[Rule] = (status_told, peer_died, tidied, host_of_nothing, as_it_stood)

@@ -18,6 +18,11 @@ SAID = 4  #: lines before the failure that may tell what it stumbled over
 LEAD = 0.06
 _KEY = re.compile(r"^(?:\w+\.)*KeyError: ['\"]([^'\"\n]{1,80})['\"]")
 _LISTED = re.compile(r"(?i)\b(?:keys|columns|fields|header|headers|attributes|names)\b[^\n]{0,25}[:=(\[{]")
+#: names printed and nothing else: `['t2m', 'lat']`
+_BARE = re.compile(
+    r"^\W{0,3}(?:\[|dict_keys\(\[|Index\(\[|\{)'[^'\n]{1,60}'(?:, ?'[^'\n]{1,60}')*[\])}]{1,2}\W*$"
+)
+_EMPTY = re.compile(r"(?:[:=]|->) ?(?:\{\}|\[\]|\(\)|None|null)[\s.,)}\]]*$")
 _CAME = re.compile(
     r"(?i)\b(?:keys|columns|fields|attributes)\b[^\n]{0,15}[:=] ?[\[{(]?[\"'\w]+(?:, ?[\"'\w]+)+"
 )
@@ -94,7 +99,10 @@ _EFFECT = re.compile(
     r"|unexpected token|expecting value"
     r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by zero|divided by 0"
     r"|invalid literal for|KeyError|IndexError|StopIteration|no element|nothing to (?:do|process|load)"
-    r"|from versions: none|no matching distribution"
+    r"|from versions: none|no matching distribution|can(?:'t|not) open file|No such file or directory"
+    r"|No module named|cannot find module|no password supplied"
+    r"|(?:localhost|127\.0\.0\.1)[^\n]{0,60}refused|ECONNREFUSED (?:127\.0\.0\.1|localhost|::1)"
+    r"|(?:input|file|frame|table) is empty|\b(?:0|no|zero) rows\b|rows loaded: 0"
 )
 _NO_REASON = frozenset(
     {RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED, RootCause.QUERY_ERROR}
@@ -133,7 +141,7 @@ def _keys_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     match = _KEY.match(top.best.piece.text)
     if match is None:
         return candidates
-    listed = [line for line in said_before(evidence) if _LISTED.search(line.text)]
+    listed = [line for line in said_before(evidence) if _LISTED.search(line.text) or _BARE.match(line.text)]
     key = re.compile(rf"(?<!\w){re.escape(match.group(1))}(?!\w)")
     came = [line for line in listed if not key.search(_newest(line.text))]
     if not came:
@@ -190,9 +198,11 @@ def _nothing_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     top = candidates[0] if candidates else None
     if top is None or top.best is None or top.cause not in (RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH):
         return candidates
-    if not _STUMBLED.search(top.best.piece.text.partition("\n@")[0]):
+    stumbled = _STUMBLED.search(_message(top.best.piece)) is not None
+    if not stumbled and _KEY.match(top.best.piece.text) is None:
         return candidates
-    empty = next((line for line in reversed(said_before(evidence)) if _NOTHING.search(line.text)), None)
+    nothing = _NOTHING if stumbled else _EMPTY  # a key may be missing from what came, too
+    empty = next((line for line in reversed(said_before(evidence)) if nothing.search(line.text)), None)
     if empty is None:
         return candidates
     candidates = lower(candidates, RootCause.CODE_ERROR, 0.9)

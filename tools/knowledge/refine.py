@@ -43,12 +43,15 @@ _OF_THE_PLACE = frozenset(
     {RootCause.SCHEMA_DRIFT, RootCause.PERMISSION_DENIED, RootCause.STORAGE_EXHAUSTED, RootCause.TIMEOUT}
 )
 _DONE = re.compile(r"^Done\. Returned value was|^Pushing xcom|Marking task as SUCCESS")
-_KILLED = re.compile(r"(?i)\bkilled\b|\b137\b|SIGKILL|signal:? 9\b|-9\b")
+_KILLED = re.compile(r"(?i)\bkilled\b|KilledWorker|\b137\b|SIGKILL|signal:? 9\b|-9\b")
 _MEMORY_OF = re.compile(
     r"(?i)(?:rss|mem(?:ory)?|heap)\b[^\d\n]{0,20}(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b[^\d\n]{1,20}?"
     r"(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b"
 )
-_MEMORY_SHARE = re.compile(r"(?i)\b(?:mem(?:ory)?|heap|rss)\b[^\d\n]{0,20}(?:9[5-9]|100)(?:\.\d+)? ?%")
+_MEMORY_SHARE = re.compile(
+    r"(?i)\b(?:mem(?:ory)?|heap|rss)\b[^\d\n]{0,20}(?:9[5-9]|100)(?:\.\d+)? ?%"
+    r"|\b(?:9[5-9]|100)(?:\.\d+)? ?% (?:of )?(?:its |the )?(?:mem(?:ory)?|heap|rss)\b"
+)
 _UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 KILL_LINES = 30
 _CRASH = re.compile(

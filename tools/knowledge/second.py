@@ -12,7 +12,7 @@ from tools.knowledge import refine
 from tools.knowledge.entries import Knowledge
 from tools.knowledge.learned import Passage, Reader
 from tools.knowledge.pooling import Margins, Pool
-from tools.knowledge.ranking import WRAPPER, Candidate, Hit
+from tools.knowledge.ranking import EFFECTS, WRAPPER, Candidate, Hit
 
 WORDS_ALONE = 0.85  #: most that words are believed which no entry confirms
 DECISIVE = (
@@ -21,7 +21,7 @@ DECISIVE = (
 EXACT = 0.97  #: least strength of an entry that words do not make pass by itself
 OVERRULES = 0.7  #: least certainty of words that overrule an entry that is strong in the failure itself
 ONLY_ENDED = 0.55  #: most that is believed of an end, where words around it do not speak of work elsewhere
-SPEAKS = 0.25  #: least margin of words that put such an end in doubt
+SPEAKS = 0.27  #: least margin of words that put such an end in doubt
 SILENT = 0.2  #: least margin of words that say anything
 STRONG = 0.85  #: least strength of an entry, in the failure itself, that words do not talk into `unknown`
 LEARNED = 0.6  #: strength of what only they say
@@ -69,7 +69,8 @@ class SecondReading:
         if not says:
             return candidates, alone
         chances = self._pool.chances(candidates, margins)
-        if first is not None and (moved or first.why or _settled(first)):
+        stumbled = evidence.chain is not None and evidence.chain.raised[-1].short in EFFECTS
+        if first is not None and (moved or first.why or _settled(first, stumbled=stumbled)):
             chance = self._believed(chances.get(first.cause, 0.0))
             return candidates, Sure(max(alone.confidence, chance), alone.enough or self._enough(chance))
         cause = max(chances, key=lambda one: chances[one])
@@ -90,6 +91,9 @@ class SecondReading:
                 return candidates, Sure(0.0, enough=False)
             if not candidates[0].hits[0].patterns:
                 chance = min(chance, WORDS_ALONE)
+        best = candidates[0].best
+        if best is not None and best.entry.strength <= WRAPPER and not best.entry.own:
+            chance = min(chance, WORDS_ALONE)  # an entry that says little confirms little
         return candidates, Sure(chance, self._enough(chance))
 
     def _doubtful(self, first: Candidate, cause: RootCause, chance: float) -> bool:
@@ -115,7 +119,7 @@ class SecondReading:
     ) -> list[Candidate]:
         """This cause first; where no entry speaks for it, by the passage whose words do."""
         others = [one for one in candidates if one.cause is not cause]
-        held = next((one for one in candidates if one.cause is cause and one.hits), None)
+        held = next((one for one in candidates if one.cause is cause and _speaks(one)), None)
         if held is not None:
             return [held, *others]
         passage = self._reader.decisive(evidence, cause)
@@ -126,6 +130,11 @@ class SecondReading:
             _piece(evidence, passage), refine.default_entry(cause, self._knowledge, LEARNED), (), LEARNED
         )
         return [Candidate(cause, LEARNED, [hit], why=why), *others]
+
+
+def _speaks(candidate: Candidate) -> bool:
+    """An entry speaks for it, in something that was not got over."""
+    return candidate.best is not None and not candidate.best.piece.recovered
 
 
 def _piece(evidence: Evidence, passage: Passage) -> Piece:
@@ -146,10 +155,11 @@ def _strong(first: Candidate) -> bool:
     return first.best is not None and first.best.entry.strength >= STRONG and first.best.piece.final
 
 
-def _settled(first: Candidate) -> bool:
+def _settled(first: Candidate, *, stumbled: bool) -> bool:
     """The user's own knowledge; or a key that is not there: what led to it tells why, not its words."""
     if first.best is None:
         return False
     piece, raised = first.best.piece, first.best.piece.raised
-    decisive = first.best.entry.strength >= DECISIVE and (piece.final or (piece.near and piece.errorish))
+    told = piece.final or (piece.near and (piece.errorish or (stumbled and not piece.after)))
+    decisive = first.best.entry.strength >= DECISIVE and told
     return decisive or first.best.entry.own or (raised is not None and raised.short in _NOT_THERE)
