@@ -67,11 +67,6 @@ class Taken:
     record: IncidentRecord
     checkpoint: bytes | None
 
-    @property
-    def fresh(self) -> bool:
-        """Whether nobody has looked at it yet: it is new, answered or opened again."""
-        return self.record.status is Status.OPEN
-
 
 def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
     """INSERT that does nothing when the row is there already, in the engine's dialect."""
@@ -123,16 +118,17 @@ def _given_back(_dialect: str, _names: tuple[str, ...]) -> Update:
 def _due(names: tuple[str, ...]) -> Select[int]:
     """Incidents whose time has come and that nobody drives, the longest due first.
 
-    With `b_fresh`, a status, only those that have it.
+    With `b_fresh`, a status, those that have it go before the others.
     """
     table = IncidentRow.__table__  # type: ignore[attr-defined]
     now = bindparam("b_now", type_=table.c.wake_at.type)
     moving = table.c.status.in_([literal(status) for status in MOVING])
     due = and_(moving, table.c.wake_at <= now, _free(names))
     number = bindparam("b_limit", type_=Integer())
+    order: list[Any] = [table.c.wake_at]
     if "b_fresh" in names:
-        due = and_(due, table.c.status == bindparam("b_fresh"))
-    chosen: Select[int] = select(table.c.id).where(due).order_by(table.c.wake_at).limit(number)
+        order.insert(0, case((table.c.status == bindparam("b_fresh"), 0), else_=1))
+    chosen: Select[int] = select(table.c.id).where(due).order_by(*order).limit(number)
     return chosen
 
 
@@ -193,11 +189,11 @@ class StoreDriving(StoreReads):
         self.writer = GroupWriter(engine, audit=audit)
 
     async def claim_due(
-        self, *, owner: str, limit: int, in_hand: Collection[int] | None = None, fresh_only: bool = False
+        self, *, owner: str, limit: int, in_hand: Collection[int] | None = None, fresh_first: bool = False
     ) -> list[Lease]:
         """Take the lease of incidents whose time has come. Each claim raises the incident's epoch.
 
-        With `fresh_only`, those that nobody has looked at yet: new, answered or opened again.
+        With `fresh_first`, those that nobody has looked at yet go before those that were waited for.
         With `in_hand`, the incidents that the owner drives now, what else is leased to it is free too: it was
         claimed or driven while the database went away.
         """
@@ -205,7 +201,7 @@ class StoreDriving(StoreReads):
         if in_hand is not None:
             hands = {"b_owner": owner, **listed("b_hand", in_hand or (0,))}
         given = {"b_now": now, "b_limit": limit, **hands}
-        if fresh_only:
+        if fresh_first:
             given["b_fresh"] = Status.OPEN.value
         with store_errors("claiming incidents"):
             if not await DUE.look(self._engine, given | {"b_limit": 1}):

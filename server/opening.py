@@ -9,26 +9,11 @@ from sqlalchemy import Update, update
 from sqlmodel import col
 
 from graph.domain import IncidentKind, Status, TaskSnapshot, digest
-from graph.state import HealState
 from server.db.tables import IncidentRow
 from server.record import Occurrence
 from tools.signature import template
 
 REOPENED = {"reopened": True}  # stands in `answer` until the graph has begun again
-
-# What a reopened incident starts from; attempts, spent plans and people's words are kept.
-AFRESH: HealState = {
-    "outcome": None,
-    "reason": "",
-    "intervene": False,
-    "plan": None,
-    "decision": None,
-    "asked": False,
-    "applied": False,
-    "undo": False,
-    "stale": "",
-    "watch_until": None,
-}
 
 
 def open_key(occurrence: Occurrence) -> str:

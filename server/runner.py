@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -27,16 +26,17 @@ from server.driving import Taken
 from server.hands import Hands
 from server.narration import columns_of, events_of
 from server.observe.heartbeats import Heartbeats
-from server.opening import AFRESH, REOPENED
+from server.opening import REOPENED
 from server.people.notices import of_outcome, of_question
 from server.people.notifier import Notice, Notifier
-from server.precedence import Precedence, kept_for_others, room_for_others
 from server.record import IncidentRecord, Lease
 from server.rush import Rush
 from server.store import IncidentStore
 
 log = structlog.get_logger("runner")
 
+# A diagnosis is what people wait for: new failures go before healings that go on, but for each fourth time.
+OTHERS_TURN = 4
 HEARTBEAT = 10.0  # seconds between two renewals of a lease of 30 s
 TICK = 1.0  # seconds between two looks for incidents whose time has come
 BACKOFF = (2.0, 5.0, 15.0, 30.0, 60.0)  # seconds after the first, second, … error in a row
@@ -50,6 +50,21 @@ class MakeDeps(Protocol):
     """Builds the world of one incident's run: the ledger in it is bound to the draft and its lease."""
 
     def __call__(self, draft: Draft, record: IncidentRecord) -> Deps: ...
+
+
+# What a reopened incident starts from; attempts, spent plans and people's words are kept.
+AFRESH: HealState = {
+    "outcome": None,
+    "reason": "",
+    "intervene": False,
+    "plan": None,
+    "decision": None,
+    "asked": False,
+    "applied": False,
+    "undo": False,
+    "stale": "",
+    "watch_until": None,
+}
 
 
 @dataclass(frozen=True)
@@ -90,8 +105,6 @@ class Runner:
         self._claims = 0
         self._bell = asyncio.Event()
         self._driving: dict[asyncio.Task[None], int] = {}
-        self._precedence = Precedence()
-        self._others: set[asyncio.Task[None]] = set()  #: of those the ones that are no new failures
 
     def ring(self) -> None:
         """Something happened: look for due incidents now."""
@@ -128,38 +141,27 @@ class Runner:
 
     async def drive_due(self) -> int:
         """Start driving whatever is due; returns how many were started."""
-        most = self._rush.at_once(self._hands.at_once())
-        free = most - len(self._driving)
+        free = self._rush.at_once(self._hands.at_once()) - len(self._driving)
         if free <= 0:
             return 0
         try:
-            leases = await self._claim(most, free)
+            self._claims += 1
+            leases = await self._store.claim_due(
+                owner=self._owner,
+                limit=free,
+                in_hand=self._in_hand,
+                fresh_first=self._claims % OTHERS_TURN != 0,
+            )
             taken = await self._store.taken(leases) if leases else {}
         except AirmedicError as exc:
             log.error("claim_failed", error=str(exc))
             return 0
         for lease in leases:
-            known = taken.get(lease.incident_id)
-            task = asyncio.create_task(self.drive(lease, known), name=f"incident-{lease.incident_id}")
+            drive = self.drive(lease, taken.get(lease.incident_id))
+            task = asyncio.create_task(drive, name=f"incident-{lease.incident_id}")
             self._driving[task] = lease.incident_id
-            if known is None or not known.fresh:
-                self._others.add(task)
             task.add_done_callback(self._done)
         return len(leases)
-
-    async def _claim(self, most: int, free: int) -> list[Lease]:
-        """Take leases for the free hands, of so many at the most: new failures first, others as they may."""
-        self._claims += 1
-        others, fresh = len(self._others), len(self._driving) - len(self._others)
-        claim = partial(self._store.claim_due, owner=self._owner)
-        room = free - kept_for_others(most, free, others=others, turn=self._claims)
-        first = await claim(limit=room, in_hand=self._in_hand, fresh_only=True) if room else []
-        room = room_for_others(most, free - len(first), others=others, fresh=fresh + len(first))
-        if not room:
-            return first
-        # What was claimed just now is in hand too, though it is not driven yet.
-        hands = self._in_hand | {lease.incident_id for lease in first}
-        return first + await claim(limit=room, in_hand=hands)
 
     @property
     def _in_hand(self) -> set[int]:
@@ -167,7 +169,6 @@ class Runner:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._driving[task]
-        self._others.discard(task)
         self.ring()
 
     async def drain(self) -> None:
@@ -189,12 +190,7 @@ class Runner:
                 async with self._heartbeat(lease):
                     await self._rush.turn()
                     known = taken or (await self._store.taken([lease]))[lease.incident_id]
-                    if known.fresh:
-                        with self._precedence.first():
-                            await self._advance(draft, known, self._rush.turn)
-                    else:
-                        await self._precedence.turn()
-                        await self._advance(draft, known, self._turn)
+                    await self._advance(draft, known)
             except LeaseLost as exc:
                 log.warning("lease_lost", reason=str(exc))
                 await asyncio.sleep(UNRECORDED)
@@ -203,10 +199,6 @@ class Runner:
             finally:
                 await draft.end()
                 self._saver.drop(str(lease.incident_id))
-
-    async def _turn(self) -> None:
-        await self._rush.turn()
-        await self._precedence.turn()
 
     @asynccontextmanager
     async def _heartbeat(self, lease: Lease) -> AsyncIterator[None]:
@@ -235,7 +227,7 @@ class Runner:
         finally:
             beating.cancel()
 
-    async def _advance(self, draft: Draft, taken: Taken, turn: Callable[[], Awaitable[None]]) -> None:
+    async def _advance(self, draft: Draft, taken: Taken) -> None:
         record = taken.record
         thread = str(record.id)
         self._saver.take_up(thread, taken.checkpoint)
@@ -256,7 +248,7 @@ class Runner:
                 given, config, context=deps, stream_mode="updates", durability="sync"
             ):
                 self._note(draft, update)
-                await turn()
+                await self._rush.turn()
         await self._rest(draft, record)
 
     def _next_input(self, thread: str, record: IncidentRecord, *, finished: bool) -> Any:
