@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cli.markup import plain
 from cli.plainly import complain, spelled
-from graph.domain import Diagnosis, TaskLog
+from graph.domain import Diagnosis
 from graph.errors import AirmedicError
 
 WRONG_USE = 2
@@ -51,7 +51,7 @@ def of_file(name: str, knowledge: Path | None) -> Diagnosis:
     from tools.diagnosis import Case
     from tools.evidence_lines import excerpt_of
     from tools.knowledge import KnowledgeBase
-    from tools.redaction import redact
+    from tools.log_file import read_log
 
     base = KnowledgeBase.load(knowledge)
     if name == "-":
@@ -62,7 +62,8 @@ def of_file(name: str, knowledge: Path | None) -> Diagnosis:
                 text = excerpt_of(_chunks(file))
         except OSError as exc:
             raise LogUnreadable(f"{name}: {exc.strerror or exc}") from exc
-    return base.diagnose(Case(log=TaskLog(text=redact(text))))
+    given = read_log(text)
+    return given.counted(base.diagnose(Case(log=given.log)))
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -297,6 +297,12 @@ def _doubt(case: _Case) -> Iterator[Ruling]:
     if diagnosis.confidence < least:
         reason = f"confidence {diagnosis.confidence:.2f} is below {least:g}"
         yield Ruling(verdict=Verdict.ASK, name="confidence", reason=reason)
+    if diagnosis.disputed is not None and case.reruns:
+        reason = (
+            f"printed lines speak for {diagnosis.root_cause.value}, "
+            f"the exception that ended the task for {diagnosis.disputed.value}"
+        )
+        yield Ruling(verdict=Verdict.ASK, name="disputed cause", reason=reason)
     if case.incomplete:
         reason = f"a person must give {', '.join(case.incomplete)}"
         yield Ruling(verdict=Verdict.ASK, name="missing value", reason=reason)

@@ -150,3 +150,5 @@ class Diagnosis(DomainType):
     signature: str = ""  #: error template with values masked, and where; the key of memory
     cost: ModelCost | None = None  #: None when the model was not asked
     context: tuple[str, ...] = ()  #: what Airflow knows beyond the log and how it moved the answer
+    #: what the exception that ended the task speaks for, when only other lines speak for a cause that passes
+    disputed: RootCause | None = None

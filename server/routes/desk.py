@@ -8,7 +8,7 @@ import time
 import structlog
 from fastapi import APIRouter
 
-from graph.domain import TaskLog, TaskSnapshot
+from graph.domain import TaskRef, TaskSnapshot
 from graph.errors import AirflowUnreachable, StoreUnavailable
 from server.access.entry import OperatorDep, ServiceDep, ViewerDep
 from server.problems import documented
@@ -18,6 +18,7 @@ from server.service import Service
 from tools.diagnosis import Case, Context
 from tools.evidence_lines import excerpt_of
 from tools.gathering import gather_context
+from tools.log_file import read_log
 from tools.policy import in_words
 from tools.policy_file import DEFAULT
 from tools.redaction import redact
@@ -37,26 +38,28 @@ router = APIRouter(tags=["desk"])
 async def diagnose(body: DiagnoseIn, service: ServiceDep, _by: OperatorDep) -> DiagnoseOut:
     """Name the cause of a failure on demand. Nothing is changed in Airflow, and nothing is kept."""
     begin = time.monotonic()
-    case = await _case(body, service)
-    diagnosis = await service.diagnostician.diagnose(case)
+    if body.task is None:
+        text = excerpt_of([(body.log or "").encode()])
+        given = read_log(text)
+        case = Case(log=given.log)
+        diagnosis = given.counted(await service.diagnostician.diagnose(case))
+    else:
+        case = await _case(body.task, body.try_number, service)
+        text, diagnosis = case.log.text, await service.diagnostician.diagnose(case)
     return DiagnoseOut(
         diagnosis=diagnosis,
         task=case.task,
-        log_lines=case.log.text.count("\n") + bool(case.log.text),
+        log_lines=text.count("\n") + bool(text),
         seconds=round(time.monotonic() - begin, 3),
     )
 
 
-async def _case(body: DiagnoseIn, service: Service) -> Case:
-    ref = body.task
-    if ref is None:
-        text = excerpt_of([(body.log or "").encode()])
-        return Case(log=TaskLog(text=redact(text)))
+async def _case(ref: TaskRef, try_number: int | None, service: Service) -> Case:
     try:
         async with asyncio.timeout(PATIENCE):
             task = await service.airflow.task(ref)
-            if body.try_number is not None and body.try_number != task.try_number:
-                task = await _earlier(task, body.try_number, service)
+            if try_number is not None and try_number != task.try_number:
+                task = await _earlier(task, try_number, service)
             told = await service.airflow.log(ref, task.try_number)
             context: Context = await gather_context(service.airflow, task, ())
     except TimeoutError as exc:

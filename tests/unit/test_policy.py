@@ -165,6 +165,12 @@ OTHER_TASK = make_fix(make_clear(make_task(task_id="other")))
             {"diagnosis": make_diagnosis(confidence=0.59)}, Verdict.ASK, "confidence", id="low confidence"
         ),
         pytest.param(
+            {"diagnosis": make_diagnosis(disputed=RootCause.CODE_ERROR)},
+            Verdict.ASK,
+            "disputed cause",
+            id="only printed lines speak for the cause",
+        ),
+        pytest.param(
             {"plan": make_fix(Action(name="set_variable", target={"key": "orders_path", "base": None}))},
             Verdict.ASK,
             "missing value",

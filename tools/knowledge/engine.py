@@ -22,6 +22,7 @@ from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.knowledge import context, course, entries, facts, ordinary, refine
 from tools.knowledge.confidence import Calibration
+from tools.knowledge.disputed import disputed
 from tools.knowledge.entries import Entry, Knowledge
 from tools.knowledge.learned import Reader
 from tools.knowledge.lexicon import OF_CLASS, Lexicon
@@ -192,6 +193,7 @@ class KnowledgeBase:
             facts=found,
             signature=signature(top.cause, _error_text(evidence, top), case.task.task if case.task else None),
             context=tuple(told),
+            disputed=disputed(evidence, case.log.content, candidates) if transient else None,
         )
 
     def _facts(self, case: Case, evidence: Evidence, top: Candidate, lead: Entry, told: list[str]) -> Facts:
