@@ -46,7 +46,9 @@ def run_of(result: Played) -> str:
 async def test_f43_a_healthy_run_opens_no_incident_and_is_left_alone(scene: Scene, medic: Medic) -> None:
     result = await played(medic, "F43")
 
-    assert await medic.stage.service.store.incidents() == []
+    # The listener may bring only now what an earlier run told while no server was there.
+    incidents = await medic.stage.service.store.incidents()
+    assert [one for one in incidents if one.task.run_id.startswith("f43")] == []
     assert medic.proxy.writes == []
     assert (result.data.expected, result.data.found) == (120, 120)
 
