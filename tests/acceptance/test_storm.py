@@ -99,8 +99,9 @@ async def test_dags_that_lost_one_service_are_one_incident_and_all_green_when_it
     assert f"{DAGS} of {DAGS} task instances succeeded" in ended.reason
     assert untouched is not None
     assert [event.name for event in ended.events].count("asked") == 1
-    clears = [one for run_id in runs.values() for one in proxy.clears(run_id)]
-    assert len(clears) == DAGS, [(one.request.path, one.status, one.request.json) for one in clears]
+    # One that Airflow refused, its SQLite being locked, is read back and sent again.
+    clears = [one for run_id in runs.values() for one in proxy.clears(run_id) if one.status == 200]
+    assert len(clears) == DAGS
 
 
 @pytest.mark.timeout(240)
