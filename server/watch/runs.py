@@ -60,7 +60,8 @@ class RunWatch:
         await self._sync(seen, now)
         if self._known >= by_name.keys():
             last = max((run.end for run in listed if run.end is not None), default=now)
-            self._since = now if len(listed) < MOST else max(last, self._since)
+            # A full page is gone on from where it ended: the overlap may hold more than a page.
+            self._since = now if len(listed) < MOST else last + OVERLAP
 
     async def _sync(self, seen: Sequence[Sight], now: datetime) -> None:
         told = await self._findings.listed(lasting=True, kind=KIND, limit=1000)

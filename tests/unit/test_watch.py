@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from graph.domain import Outcome, TaskRef
 from graph.errors import NotFound
+from server.watch import runs
 from server.watch.findings import Finding, Sight
 from tests.factories import START, Clock
 from tests.unit.healing_world import GOOD, SAFE, Ward, open_ward
@@ -241,6 +244,21 @@ async def test_more_failed_runs_than_one_round_looks_into_are_all_looked_into(
             await look(ward)
 
         assert len(await lasting(ward)) == 25
+
+
+async def test_more_failed_runs_within_a_minute_than_a_page_holds_hide_none(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "MOST", 5)
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        for _ in range(18):
+            hung = await steady.run(hang=True)
+            steady.airflow.time_out("orders", hung.run_id)
+        for _ in range(6):
+            await look(ward, 1)
+
+        assert len(await lasting(ward)) == 18
 
 
 async def test_a_run_that_is_gone_is_told_no_more(tmp_path: Path, clock: Clock) -> None:

@@ -118,11 +118,11 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
     async def apply(self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str) -> None:
         target, args = self.read(action)
         named = _captured(before, target)
-        whole = named != target.refs
+        whole = not set(named) <= set(target.refs)
         await airflow.clear(
             target.dag_id,
             target.run_id,
-            named,
+            named if whole else target.refs,
             dry_run=False,
             downstream=args.downstream and not whole,
             only_failed=self.only_failed and not whole,
@@ -147,11 +147,8 @@ class Clearing(ActionKind[TasksOfRun, ClearArgs]):
         if not set(scope) - set(target.refs):
             return ()
         own = [ref for ref in target.refs if ref in failed]
-        return (
-            tuple(dict.fromkeys([*own, *(ref for ref in scope if ref not in target.refs), *failed]))
-            if own
-            else ()
-        )
+        beside = [ref for ref in scope if ref not in target.refs]
+        return tuple(dict.fromkeys([*own, *beside, *failed])) if own else ()
 
     async def confirm(
         self, airflow: AirflowGateway, action: Action, *, before: JsonValue, key: str
