@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
-from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.access.limits import hostname_of, netloc_of
 
 BODY_LIMIT = 256 * 1024  # bytes
 
@@ -69,23 +70,15 @@ class Fence:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         hosts = await self._hosts()
-        if hosts is not None and (_parts(f"//{host}").hostname or "") not in hosts:
+        if hosts is not None and hostname_of(host) not in hosts:
             return PlainTextResponse("this server does not answer to that Host", 421)
-        if origin is not None and (_parts(origin).netloc or None) != host:
+        if origin is not None and (netloc_of(origin) or None) != host:
             return PlainTextResponse("requests from pages of another origin are not accepted", 403)
         if not _is_needed(scope["path"].removeprefix(scope.get("root_path", ""))):
             return PlainTextResponse("there is nothing here", 404)
         if scope["method"] not in {"GET", "HEAD"} and not _is_small(headers):
             return PlainTextResponse(f"the body must be JSON of at most {BODY_LIMIT} bytes", 413)
         return None
-
-
-def _parts(address: str) -> SplitResult:
-    """An address as a browser or somebody else wrote it; what is none is nowhere."""
-    try:
-        return urlsplit(address)
-    except ValueError:
-        return urlsplit("")
 
 
 def _is_needed(path: str) -> bool:

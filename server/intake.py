@@ -19,7 +19,6 @@ from server.record import IncidentRecord, Occurrence
 from server.rush import Rush
 from server.snapshots import take_snapshots
 from server.store import IncidentStore
-from tools.airflow_cached import JustSeen
 from tools.correlation import Cause
 from tools.gateway import AirflowGateway
 from tools.import_errors import broken_file, file_ref
@@ -57,11 +56,9 @@ class Intake:
         clock: Callable[[], datetime],
         look: CauseLook | None = None,
         rush: Rush | None = None,
-        seen: JustSeen | None = None,
     ) -> None:
         self._store = store
         self._airflow = airflow
-        self._just_seen = seen or JustSeen(clock=clock)
         self._airflow_id = airflow_id
         self._stuck_after = stuck_after
         self._ring = ring
@@ -157,7 +154,6 @@ class Intake:
             self._away = not isinstance(exc, AirflowRefused)
             return 0
         self._away = False
-        self._just_seen.put(snapshot)
         return await self._weigh(occurrence, snapshot, cause)
 
     async def _note_seen(self, door: Door) -> None:

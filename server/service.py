@@ -39,7 +39,7 @@ from server.store import IncidentStore
 from server.watch.service import open_watch
 from server.watch.watch import Watch
 from tools.actions import ActionCatalogue
-from tools.airflow_cached import CachedDags, JustSeen
+from tools.airflow_cached import CachedDags
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
 from tools.knowledge import KnowledgeBase
@@ -102,10 +102,9 @@ async def open_service(
         _open_reading(ground, diagnostician, knowledge) as reading,
     ):
         requests = _requests(ground)
-        seen = JustSeen(clock=clock)
-        make_deps = _deps_maker(ground, reading, catalogue, requests, sleep, seen)
+        make_deps = _deps_maker(ground, reading, catalogue, requests, sleep)
         await ground.store.free_leases(dead=ground.is_dead)
-        driver = _driver(ground, reading, make_deps, notifier or LogNotifier(), seen)
+        driver = _driver(ground, reading, make_deps, notifier or LogNotifier())
         async with (
             _on_duty(ground, driver) as crew,
             open_watch(ground, driver.intake, driver.runner, on_duty=crew.on_duty) as watch,
@@ -197,9 +196,7 @@ class Driver:
         self.runner.ring()
 
 
-def _driver(
-    ground: Ground, reading: Reading, make_deps: MakeDeps, notifier: Notifier, seen: JustSeen
-) -> Driver:
+def _driver(ground: Ground, reading: Reading, make_deps: MakeDeps, notifier: Notifier) -> Driver:
     rush = Rush()
     runner = Runner(
         store=ground.store,
@@ -221,7 +218,6 @@ def _driver(
         clock=ground.clock,
         rush=rush,
         look=reading.look,
-        seen=seen,
     )
     intake.openers.append(ground.telemetry.opened)
     return Driver(intake, runner)
@@ -265,7 +261,6 @@ def _deps_maker(
     catalogue: ActionCatalogue,
     requests: Requests,
     sleep: Callable[[float], Awaitable[None]],
-    seen: JustSeen,
 ) -> MakeDeps:
     settings, engine, store, clock = ground.settings, ground.engine, ground.store, ground.clock
     limits = Limits(watch_window=settings.watch_window, approval_timeout=settings.approval_timeout)
@@ -274,9 +269,7 @@ def _deps_maker(
 
     def make_deps(draft: Draft, record: IncidentRecord) -> Deps:
         return Deps(
-            airflow=cast(
-                AirflowGateway, CachedDags(ground.airflow, clock=clock, seen=seen.take(record.task))
-            ),
+            airflow=cast(AirflowGateway, CachedDags(ground.airflow, clock=clock)),
             ledger=StoreLedger(engine, draft, record.task, clock=clock, quiet=QUIET),
             diagnostician=reading.diagnostician,
             catalogue=catalogue,

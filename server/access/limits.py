@@ -20,7 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.errors import StoreUnavailable
 from server.access.doorkeeper import doorkeeper_of
-from server.access.promptly import promptly
 from server.problems import problem_response
 
 log = structlog.get_logger("api")
@@ -186,9 +185,9 @@ class Senders:
         """Raises `Refusal`. Without a token, a page in a browser here could speak for its user."""
         host = headers.get("host", "")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and (_netloc(origin) or None) != host:
+        if origin is not None and origin not in self._origins and (netloc_of(origin) or None) != host:
             raise Refusal(403, "cross-origin", "requests from pages of another origin are not accepted")
-        if not (_hostname(host) in self._hosts or await _asks(scope)):
+        if not (hostname_of(host) in self._hosts or await _asks(scope)):
             raise Refusal(421, "wrong-host", "this server does not answer to the Host that was asked for")
         keeper, client = doorkeeper_of(scope["app"]), scope.get("client")
         wait = await keeper.spend(headers, client, webhook=scope["path"] == GUARDED[1])
@@ -216,7 +215,8 @@ class Fence:
         await self._app(scope, receive, send)
 
 
-def _netloc(origin: str) -> str:
+def netloc_of(origin: str) -> str:
+    """Host and port of an origin as a browser or somebody else wrote it; empty when it is none."""
     try:
         return urlsplit(origin).netloc
     except ValueError:
@@ -224,7 +224,8 @@ def _netloc(origin: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _hostname(host: str) -> str:
+def hostname_of(host: str) -> str:
+    """The name in a Host header, without its port; empty when it is none."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -257,9 +258,9 @@ class Bodies:
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
         try:
-            until = asyncio.get_running_loop().time() + self._body_time
-            while not self._is_last(await promptly(receive(), until), body):
-                pass
+            async with asyncio.timeout(self._body_time):
+                while not self._is_last(await receive(), body):
+                    pass
             return bytes(body)
         except TimeoutError as exc:
             detail = f"the body took longer than {self._body_time:.0f} s"
