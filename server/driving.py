@@ -39,7 +39,7 @@ from server.db.database import store_errors
 from server.db.group_writer import GroupWriter, Writing
 from server.db.prepared import Prepared, insert_once_in, listed, places
 from server.db.rows import incident_of
-from server.db.tables import EventRow, IncidentRow, LogRow, OccurrenceRow
+from server.db.tables import EventRow, IncidentRow, LogRow, OccurrenceRow, table_of
 from server.db.tables_work import CauseRow, CheckpointRow
 from server.people.notifier import Notice, NoticePost
 from server.record import IncidentRecord, Lease
@@ -80,7 +80,7 @@ def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, An
 
 def _changing(_dialect: str, names: tuple[str, ...]) -> Update:
     """The leased incident's columns; with `b_since` a ring after that moment is louder than `wake_at`."""
-    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    table = table_of(IncidentRow)
     columns: dict[str, Any] = {
         name: bindparam(name, type_=table.c[name].type) for name in names if name in table.c
     }
@@ -109,7 +109,7 @@ def _no_longer_standing(_dialect: str, _names: tuple[str, ...]) -> Delete:
 
 def _given_back(_dialect: str, _names: tuple[str, ...]) -> Update:
     """Members that nothing was done about when their incident closed: they are looked at afresh."""
-    table = OccurrenceRow.__table__  # type: ignore[attr-defined]
+    table = table_of(OccurrenceRow)
     left = or_(table.c.part == Part.WAITING.value, table.c.part == Part.RELEASED.value)
     fresh = {"status": "new", "incident_id": None, "part": "", "wave": 0, "checks": 0}
     return update(table).where(table.c.incident_id == bindparam("b_id"), left).values(fresh)
@@ -120,7 +120,7 @@ def _due(names: tuple[str, ...]) -> Select[int]:
 
     With `b_fresh`, a status, those that have it go before the others.
     """
-    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    table = table_of(IncidentRow)
     now = bindparam("b_now", type_=table.c.wake_at.type)
     moving = table.c.status.in_([literal(status) for status in MOVING])
     due = and_(moving, table.c.wake_at <= now, _free(names))
@@ -133,7 +133,7 @@ def _due(names: tuple[str, ...]) -> Select[int]:
 
 
 def _free(names: tuple[str, ...]) -> ColumnElement[bool]:
-    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    table = table_of(IncidentRow)
     now = bindparam("b_now", type_=table.c.wake_at.type)
     free = or_(table.c.lease_until.is_(None), table.c.lease_until < now)
     if "b_owner" not in names:
@@ -143,7 +143,7 @@ def _free(names: tuple[str, ...]) -> ColumnElement[bool]:
 
 
 def _take(_dialect: str, names: tuple[str, ...]) -> Executable:
-    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    table = table_of(IncidentRow)
     # Rows that another process claims at this moment are passed over, not waited for.
     chosen = _due(names).with_for_update(skip_locked=True).scalar_subquery()
     leased = {name: bindparam(name, type_=table.c[name].type) for name in ("lease_owner", "lease_until")}
@@ -152,7 +152,7 @@ def _take(_dialect: str, names: tuple[str, ...]) -> Executable:
 
 
 def _taken(_dialect: str, names: tuple[str, ...]) -> Executable:
-    table = IncidentRow.__table__  # type: ignore[attr-defined]
+    table = table_of(IncidentRow)
     return (
         select(table, col(CheckpointRow.body))
         .outerjoin(CheckpointRow, col(CheckpointRow.incident_id) == table.c.id)

@@ -12,7 +12,7 @@ from server.db.database import store_errors
 from server.db.group_writer import Writing
 from server.db.prepared import Prepared, listed, places
 from server.db.rows import task_of
-from server.db.tables import IncidentRow, OccurrenceRow
+from server.db.tables import IncidentRow, OccurrenceRow, table_of
 from server.db.tables_work import CauseRow
 from server.driving import StoreDriving
 from server.members import FRESH, rousing
@@ -20,7 +20,7 @@ from server.record import Leader, Occurrence
 
 
 def _leaders(_dialect: str, names: tuple[str, ...]) -> Executable:
-    cause, incident = CauseRow.__table__, IncidentRow.__table__  # type: ignore[attr-defined]
+    cause, incident = table_of(CauseRow), table_of(IncidentRow)
     with_whom = incident.c.status != literal(Status.ESCALATED.value)
     lately = cause.c.seen_at >= bindparam("b_since", type_=cause.c.seen_at.type)
     return (

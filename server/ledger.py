@@ -23,7 +23,7 @@ from server.db.database import store_errors
 from server.db.group_writer import Writing
 from server.db.prepared import Prepared
 from server.db.rows import ledger_of
-from server.db.tables import ActionRow, IncidentRow
+from server.db.tables import ActionRow, IncidentRow, table_of
 from server.draft import Draft
 from server.record import Lease
 from tools.ledger import check_same, check_step, ledger_key
@@ -52,7 +52,7 @@ class _Line:
 
 
 def _moving(_dialect: str, names: tuple[str, ...]) -> Update:
-    table = ActionRow.__table__  # type: ignore[attr-defined]
+    table = table_of(ActionRow)
     values = {name: bindparam(name, type_=table.c[name].type) for name in names if name in table.c}
     return (
         update(table)
@@ -72,7 +72,7 @@ MOVE = Prepared(_moving)
 
 def _on_record(_dialect: str, names: tuple[str, ...]) -> Executable:
     """The entries of an incident beside its row under our epoch: no row at all when it is another's."""
-    action, incident = ActionRow.__table__, IncidentRow.__table__  # type: ignore[attr-defined]
+    action, incident = table_of(ActionRow), table_of(IncidentRow)
     of_it = action.c.incident_id == incident.c.id
     if "b_attempt" in names:
         of_it = and_(of_it, action.c.attempt == bindparam("b_attempt"))

@@ -17,7 +17,7 @@ from server.correlation import CauseLook
 from server.db.database import store_errors
 from server.db.group_writer import Writing
 from server.db.prepared import Prepared, insert_once_in, listed, places
-from server.db.tables import EventRow, IncidentRow, OccurrenceRow
+from server.db.tables import EventRow, IncidentRow, OccurrenceRow, table_of
 from server.db.tables_work import CauseRow
 from server.draft import Draft
 from server.driving import LINES, Found, StoreDriving
@@ -47,7 +47,7 @@ def _owners(_dialect: str, names: tuple[str, ...]) -> Executable:
 
 
 def _forgetting_stale(_dialect: str, names: tuple[str, ...]) -> Executable:
-    cause, incident = CauseRow.__table__, IncidentRow.__table__  # type: ignore[attr-defined]
+    cause, incident = table_of(CauseRow), table_of(IncidentRow)
     with_person = select(incident.c.id).where(incident.c.status == Status.ESCALATED.value)
     of_it = incident.c.id == cause.c.incident_id
     old = cause.c.seen_at < bindparam("b_old", type_=cause.c.seen_at.type)
@@ -199,8 +199,8 @@ class StoreMembers:
 
     async def fates(self, wave: int) -> dict[Fate, tuple[int, ...]]:
         """Those of this wave and the one before it that failed again, by why."""
-        table = OccurrenceRow.__table__  # type: ignore[attr-defined]
-        old, new, other = table.alias(), table.alias(), IncidentRow.__table__  # type: ignore[attr-defined]
+        table = table_of(OccurrenceRow)
+        old, new, other = table.alias(), table.alias(), table_of(IncidentRow)
         later = and_(*(new.c[name] == old.c[name] for name in SAME_TASK), new.c.try_number > old.c.try_number)
         elsewhere = and_(other.c.id == new.c.incident_id, new.c.incident_id != old.c.incident_id)
         query = (
@@ -248,7 +248,7 @@ class StoreMembers:
 
     def supersede(self) -> None:
         """A task instance that failed more than once counts once, by its newest failure."""
-        table = OccurrenceRow.__table__  # type: ignore[attr-defined]
+        table = table_of(OccurrenceRow)
         newer = table.alias()
         same = and_(*(newer.c[name] == table.c[name] for name in SAME_TASK))
         later = exists().where(same, newer.c.try_number > table.c.try_number)

@@ -21,7 +21,7 @@ from server.audit.chain import AuditEntry
 from server.audit.trail import AuditTrail
 from server.db.database import store_errors
 from server.db.prepared import Prepared
-from server.db.tables import EventRow, IncidentRow
+from server.db.tables import EventRow, IncidentRow, table_of
 from server.db.tables_chat import RequestRow
 from server.opening import open_key, opened, reopening
 from server.record import IncidentRecord, Occurrence
@@ -33,7 +33,7 @@ ON_A_TASK = (IncidentKind.FAILURE, IncidentKind.STUCK, IncidentKind.STUCK_RUNNIN
 
 
 def _newest(_dialect: str, _names: tuple[str, ...]) -> Executable:
-    query = select(RequestRow.__table__)  # type: ignore[attr-defined]
+    query = select(table_of(RequestRow))
     query = query.where(col(RequestRow.incident_id) == bindparam("b_id"))
     return query.order_by(col(RequestRow.id).desc()).limit(1)
 

@@ -41,6 +41,7 @@ from server.db.tables import (
     LogRow,
     OccurrenceRow,
     SettingRow,
+    table_of,
 )
 from server.db.tables_people import NoticeRow
 from server.db.tables_work import CauseRow, CheckpointRow
@@ -63,13 +64,13 @@ OF_KEY = Prepared(
 
 
 def _belonging(_dialect: str, _names: tuple[str, ...]) -> Update:
-    table = OccurrenceRow.__table__  # type: ignore[attr-defined]
+    table = table_of(OccurrenceRow)
     columns: dict[str, Any] = {name: bindparam(name) for name in ("status", "incident_id")}
     return update(table).where(table.c.id == bindparam("b_id")).values(columns)
 
 
 def _new(_dialect: str, _names: tuple[str, ...]) -> Executable:
-    table = OccurrenceRow.__table__  # type: ignore[attr-defined]
+    table = table_of(OccurrenceRow)
     due = and_(
         table.c.status == literal("new"),
         table.c.check_at <= bindparam("b_now", type_=table.c.check_at.type),

@@ -40,6 +40,7 @@ from server.db.tables import (
     LogRow,
     OccurrenceRow,
     SettingRow,
+    table_of,
 )
 from server.feedback import FeedbackStore, counting
 from server.listing import Listing
@@ -89,7 +90,7 @@ def _remembered(_dialect: str, _names: tuple[str, ...]) -> Executable:
 
 
 def _incident(_dialect: str, _names: tuple[str, ...]) -> Executable:
-    return select(IncidentRow.__table__).where(col(IncidentRow.id) == bindparam("b_id"))  # type: ignore[attr-defined]
+    return select(table_of(IncidentRow)).where(col(IncidentRow.id) == bindparam("b_id"))
 
 
 def _member(_dialect: str, _names: tuple[str, ...]) -> Executable:

@@ -7,8 +7,8 @@ here too; what is answered counts in the lines of the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from pydantic import JsonValue
 
@@ -71,12 +71,8 @@ def read_log(text: str) -> ReadLog:
 
 
 def _is_structured(lines: list[str]) -> bool:
-    seen = [line for line, _ in zip(_spoken(lines), range(LOOKED_AT), strict=False)]
+    seen = list(islice((line for line in lines if line.strip()), LOOKED_AT))
     return bool(seen) and sum(_message(line) is not None for line in seen) >= MOST * len(seen)
-
-
-def _spoken(lines: list[str]) -> Iterator[str]:
-    return (line for line in lines if line.strip())
 
 
 def _message(line: str) -> dict[str, JsonValue] | None:

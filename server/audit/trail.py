@@ -30,6 +30,7 @@ from server.audit.chain import (
 )
 from server.db.database import store_errors
 from server.db.prepared import Prepared
+from server.db.tables import table_of
 from server.db.tables_people import AuditHeadRow, AuditRow
 from tools.redaction import redact, redact_json
 
@@ -50,13 +51,13 @@ def bounded(value: JsonValue) -> JsonValue:
 
 
 def _claim(_dialect: str, _names: tuple[str, ...]) -> Executable:
-    table = AuditHeadRow.__table__  # type: ignore[attr-defined]
+    table = table_of(AuditHeadRow)
     further = table.c.seq + bindparam("b_more", type_=table.c.seq.type)
     return update(table).where(table.c.id == 1).values(seq=further).returning(table.c.seq, table.c.mac)
 
 
 def _move_head(_dialect: str, _names: tuple[str, ...]) -> Executable:
-    table = AuditHeadRow.__table__  # type: ignore[attr-defined]
+    table = table_of(AuditHeadRow)
     return update(table).where(table.c.id == 1).values(mac=bindparam("mac"))
 
 

@@ -10,16 +10,16 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import String, Table
+from sqlalchemy import String
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from server.db.group_writer import Writing
 from server.db.prepared import Fill, Prepared, insert_once_in
 from server.db.sqlite_connection import driver_of
-from server.db.tables import DeliveryRow, OccurrenceRow
+from server.db.tables import DeliveryRow, OccurrenceRow, table_of
 
 IDENTITY = ("airflow", "dag_id", "run_id", "task_id", "map_index", "try_number", "kind")
 
@@ -110,7 +110,7 @@ async def _insert(
     connection: AsyncConnection, kind: type[SQLModel], rows: Sequence[Row]
 ) -> Sequence[Sequence[Any]]:
     """Insert those that are not there yet, as arrays in one statement; the keys of those that were not."""
-    table = cast(Table, kind.__table__)  # type: ignore[attr-defined]
+    table = table_of(kind)
     keys = IDENTITY if kind is OccurrenceRow else ("webhook_id",)
     columns = [table.c[name] for name in rows[0]]
     # Texts without their length: a cast would cut them, an insertion refuses what is too long.

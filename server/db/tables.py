@@ -6,7 +6,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import JSON, BigInteger, DateTime, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Column, Field, SQLModel
@@ -47,6 +58,11 @@ def _json() -> Any:
 
 def _packed() -> Any:
     return Field(default=None, sa_column=Column(PackedJson, nullable=True))
+
+
+def table_of(kind: type[SQLModel]) -> Table:
+    """The table of a kind of row, for statements that need no object of it."""
+    return SQLModel.metadata.tables[str(kind.__tablename__)]
 
 
 class IncidentRow(SQLModel, table=True):

@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from graph.domain import DomainType, Severity, digest
 from server.db.database import store_errors
-from server.db.tables import EventRow
+from server.db.tables import EventRow, table_of
 from server.db.tables_watch import FindingRow
 from server.people.inert import inert, inert_line
 from server.people.notifier import Notice, NoticePost
@@ -163,6 +163,6 @@ class Findings:
 async def _rows(
     connection: AsyncConnection, wanted: Sequence[ColumnElement[bool]], *, limit: int = 1000
 ) -> Sequence[RowMapping]:
-    table = FindingRow.__table__  # type: ignore[attr-defined]
+    table = table_of(FindingRow)
     query = select(table).where(*wanted).order_by(col(FindingRow.id).desc()).limit(limit)
     return (await connection.execute(query)).mappings().all()

@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from graph.domain import DomainType, Step
 from server.db.database import store_errors
-from server.db.tables import ActionRow, OccurrenceRow
+from server.db.tables import ActionRow, OccurrenceRow, table_of
 from server.db.tables_watch import DurationRow, SuspectRow
 from server.store import insert_once
 
@@ -54,7 +54,7 @@ class WatchStore:
         """All of them, by DAG."""
         with store_errors("reading suspects"):
             async with self._engine.connect() as connection:
-                rows = (await connection.execute(select(SuspectRow.__table__))).mappings()  # type: ignore[attr-defined]
+                rows = (await connection.execute(select(table_of(SuspectRow)))).mappings()
                 return {str(row["dag_id"]): Suspect.model_validate(dict(row)) for row in rows}
 
     async def put_suspects(self, changed: Iterable[Suspect], *, gone: Collection[str] = ()) -> None:
@@ -109,7 +109,7 @@ class WatchStore:
             async with self._engine.connect() as connection:
                 for names in _chunks(sorted(tasks)):
                     key = tuple_(col(DurationRow.dag_id), col(DurationRow.task_id))
-                    query = select(DurationRow.__table__).where(key.in_(names))  # type: ignore[attr-defined]
+                    query = select(table_of(DurationRow)).where(key.in_(names))
                     for row in (await connection.execute(query)).mappings():
                         name = (str(row["dag_id"]), str(row["task_id"]))
                         found[name] = Durations(seconds=tuple(row["seconds"] or ()), until=row["updated_at"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
@@ -23,7 +23,11 @@ from tools.airflow_memory import MemoryAirflow
 from tools.ledger import MemoryLedger
 from tools.policy import Counters
 
-Node = Callable[[HealState, Runtime[Deps]], Awaitable[HealState]]
+
+class Node(Protocol):
+    """One of `nodes`."""
+
+    def __call__(self, state: HealState, *, runtime: Runtime[Deps]) -> Awaitable[HealState]: ...
 
 
 @dataclass
@@ -97,7 +101,7 @@ def make_incident(**given: Any) -> Incident:
 async def run_node(node: Node, state: HealState, deps: Deps, *, answer: Answer | None = None) -> Step:
     """Run it as the graph would; with an answer, once more when it has asked."""
     alone = StateGraph(HealState, context_schema=Deps)
-    alone.add_node("node", node)  # type: ignore[call-overload]
+    alone.add_node("node", node)
     alone.add_edge(START, "node")
     alone.add_edge("node", END)
     compiled = alone.compile(checkpointer=InMemorySaver(serde=checkpoint_serializer()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
@@ -43,7 +43,7 @@ async def airflow() -> MemoryAirflow:
     return await failed_airflow()
 
 
-async def state_of(airflow: MemoryAirflow, **given: Any) -> HealState:
+async def state_of(airflow: MemoryAirflow, **given: Unpack[HealState]) -> HealState:
     state: HealState = {
         "incident": make_incident(),
         "failure": await airflow.task(make_incident().task),
@@ -51,7 +51,7 @@ async def state_of(airflow: MemoryAirflow, **given: Any) -> HealState:
         "plan": CLEAR,
         "decision": Decision(verdict=Verdict.AUTO, rule="all", reasons=()),
     }
-    return {**state, **given}  # type: ignore[typeddict-item]
+    return {**state, **given}
 
 
 async def fixed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
@@ -50,7 +50,7 @@ async def airflow() -> MemoryAirflow:
     return await failed_airflow()
 
 
-async def state_of(airflow: MemoryAirflow, **given: Any) -> HealState:
+async def state_of(airflow: MemoryAirflow, **given: Unpack[HealState]) -> HealState:
     state: HealState = {
         "incident": make_incident(),
         "failure": await airflow.task(make_incident().task),
@@ -59,7 +59,7 @@ async def state_of(airflow: MemoryAirflow, **given: Any) -> HealState:
         "decision": asked(),
         "asked": True,
     }
-    return {**state, **given}  # type: ignore[typeddict-item]
+    return {**state, **given}
 
 
 # --- before anybody is asked ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,9 @@ RUN = "manual__1"
 OVER = timedelta(seconds=1)
 
 
-def started(clock: Clock, *tries: Try, **given: object) -> MemoryAirflow:
+def started(clock: Clock, *tries: Try, **given: Any) -> MemoryAirflow:
     airflow = MemoryAirflow(clock=clock)
-    airflow.add_dag("orders", [TaskSpec("load", tries or (Try("failed"),), **given)])  # type: ignore[arg-type]
+    airflow.add_dag("orders", [TaskSpec("load", tries or (Try("failed"),), **given)])
     airflow.start("orders", RUN)
     return airflow
 
