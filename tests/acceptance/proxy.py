@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
+ASK_AGAIN = 0.3  # seconds
 
 
 class Fate(StrEnum):
     """What becomes of a request."""
 
     PASS = "pass"
-    SWALLOW = "swallow"  #: Airflow gets it and answers, and the answer is kept back
+    SWALLOW = "swallow"  #: Airflow takes it and answers, and the answer is kept back
     LOSE = "lose"  #: Airflow never gets it, and nobody answers
 
 
@@ -56,6 +57,11 @@ class Passed:
     fate: Fate
     status: int | None
 
+    @property
+    def refused(self) -> bool:
+        """Airflow's own trouble, which happens when its SQLite file is locked: nothing was changed."""
+        return self.status is not None and self.status >= 500
+
 
 Rule = Callable[[Request], Fate]
 
@@ -87,7 +93,7 @@ class Proxy:
         return [one for one in self.passed if one.request.is_write]
 
     def clears(self, run_id: str) -> list[Passed]:
-        """The clears in earnest of one run."""
+        """The clears in earnest of one run, those that Airflow refused among them."""
         clears = [one for one in self.passed if one.request.is_clear]
         return [one for one in clears if one.request.json["dag_run_id"] == run_id]
 
@@ -125,8 +131,11 @@ class Proxy:
     ) -> None:
         fate = self.rule(request)
         answer = b"" if fate is Fate.LOSE else await self._ask_airflow(request)
-        status = int(answer.split(b" ", 2)[1]) if answer else None
-        self.passed.append(Passed(request, fate, status))
+        while fate is Fate.SWALLOW and (refused := Passed(request, Fate.PASS, _status(answer))).refused:
+            self.passed.append(refused)
+            await asyncio.sleep(ASK_AGAIN)
+            answer = await self._ask_airflow(request)
+        self.passed.append(Passed(request, fate, _status(answer)))
         if fate is Fate.PASS:
             writer.write(answer)
             await writer.drain()
@@ -143,6 +152,10 @@ class Proxy:
             return await reader.read()
         finally:
             writer.close()
+
+
+def _status(answer: bytes) -> int | None:
+    return int(answer.split(b" ", 2)[1]) if answer else None
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

