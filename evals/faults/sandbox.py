@@ -31,6 +31,7 @@ LEASH = Path(__file__).with_name("leash.py")
 USERNAME = "admin"
 
 START_TIMEOUT = 240.0  # seconds
+LOCK_TIMEOUT = 30  # seconds
 STOP_TIMEOUT = 20.0  # seconds; longer than the leash needs
 POLL = 0.25  # seconds
 LOG_TAIL = 25  # lines quoted when a start fails
@@ -222,6 +223,8 @@ def _environment(
         "API__BASE_URL": f"http://127.0.0.1:{port}",
         # Without it every task dies before its first line, on any port but 8080.
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        # Airflow's own wait for a locked file is 5 s, which a busy machine outlasts: it then answers 500.
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout={LOCK_TIMEOUT}",
         "CORE__FERNET_KEY": secret["fernet"],
         "API_AUTH__JWT_SECRET": secret["jwt"],
         "API__SECRET_KEY": secret["session"],
