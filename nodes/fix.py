@@ -62,20 +62,8 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     attempt = state.get("attempt", 0) + 1
     started = await deps.ledger.entries(attempt=attempt)
     if not started:
-        if plan.remediation is Remediation.RETRY and (gone := await not_back(state, deps)):
-            return gone
-        if not state.get("approved_by") and await _grown(plan, state, deps):
-            # Nobody was shown the smaller set, so the plan may take in what failed since; its time stays.
-            failure, diagnosis = state["failure"], state["diagnosis"]
-            chosen = await choose(deps, failure=failure, diagnosis=diagnosis, state=state)
-            new = chosen.get("plan")
-            if new is None or new.id != plan.id:
-                return {**chosen, "due": state.get("due")}
-        decision = await _still_allowed(plan, state, deps)
-        if decision.shadow or decision.verdict is Verdict.NEVER:
-            return _withheld(decision)
-        if decision.verdict is Verdict.ASK and not _covered(decision, state):
-            return {"decision": decision, "asked": True, "approved_by": ""}
+        if instead := await _instead(plan, state, deps):
+            return instead
         if state["failure"].state == "failed" and deps.catalogue.reruns(plan):
             await settled_run(deps.airflow, state["failure"].task, deps.sleep)
             began_at = deps.clock()  # waiting for Airflow is not our time
@@ -109,6 +97,25 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
         "applied_at": deps.clock(),
         "watch_until": None,
     }
+
+
+async def _instead(plan: FixPlan, state: HealState, deps: Deps) -> HealState | None:
+    """What is done in place of a plan that nothing was written of: the world or the policy moved since."""
+    if plan.remediation is Remediation.RETRY and (gone := await not_back(state, deps)):
+        return gone
+    if not state.get("approved_by") and await _grown(plan, state, deps):
+        # Nobody was shown the smaller set, so the plan may take in what failed since; its time stays.
+        failure, diagnosis = state["failure"], state["diagnosis"]
+        chosen = await choose(deps, failure=failure, diagnosis=diagnosis, state=state)
+        new = chosen.get("plan")
+        if new is None or new.id != plan.id:
+            return {**chosen, "due": state.get("due")}
+    decision = await _still_allowed(plan, state, deps)
+    if decision.shadow or decision.verdict is Verdict.NEVER:
+        return _withheld(decision)
+    if decision.verdict is Verdict.ASK and not _covered(decision, state):
+        return {"decision": decision, "asked": True, "approved_by": ""}
+    return None
 
 
 def _covered(decision: Decision, state: HealState) -> bool:
