@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from graph.domain import DiagnosedBy, Diagnosis, TaskLog
-from tools.correlation import Cause, cause_of, kernel
+from tools.correlation import Cause, cause_of, kernel, names_one
 from tools.diagnosis import Case
 from tools.knowledge import KnowledgeBase
 
@@ -69,6 +69,8 @@ class CauseLook:
         return self._texts.get((airflow, error), lambda: self._of_error(airflow, error))
 
     def _of_error(self, airflow: str, error: str) -> Cause | None:
+        if not names_one(error, loopback=self._loopback):
+            return None  # whatever its cause is
         found = self._kernels.get(kernel(error), lambda: self._quick(error))
         return self._of(airflow, found, error)
 

@@ -20,7 +20,7 @@ from tools.correlation import Cause
 
 log = structlog.get_logger("intake")
 
-SLICE = 4  # errors that are read before others have their turn
+SLICE = 0.004  # seconds that errors are read before others have their turn
 TELL_EVERY = timedelta(seconds=2)
 
 

@@ -120,6 +120,12 @@ def resource_of(error: str, family: str, *, loopback: bool = False) -> str | Non
     return named.pop() if len(named) == 1 else None
 
 
+def names_one(error: str, *, loopback: bool = False) -> bool:
+    """Whether the error names one thing that other failures of some family could share."""
+    families = ("network", *_OF_FAMILY)  # the others look for what the first one does
+    return any(resource_of(error, family, loopback=loopback) is not None for family in families)
+
+
 def _places(text: str) -> set[str]:
     """Every host[:port] and bucket that the text names, each once."""
     ports: dict[str, set[str]] = {}

@@ -14,7 +14,7 @@ from graph.domain import DiagnosedBy, RootCause
 from server.correlation import CauseLook, ReadOnce
 from tests.factories import Clock, make_diagnosis
 from tests.unit.storm_world import EVENT, LOG, Source, open_storm, storm, tell
-from tools.correlation import FAMILIES, cause_of, kernel, resource_of
+from tools.correlation import FAMILIES, cause_of, kernel, names_one, resource_of
 from tools.diagnosis import Case
 from tools.knowledge import KnowledgeBase
 
@@ -23,6 +23,16 @@ REFUSED = 'OperationalError: connection to server at "{host}", port {port} faile
 POOLED = "ConnectionError: HTTPConnectionPool(host='{host}', port={port}): Max retries: with url: /x?page=3"
 HOSTS = st.from_regex(r"[a-z][a-z0-9]{1,8}(\.[a-z]{2,6}){1,2}", fullmatch=True)
 PORTS = st.integers(1024, 65535)
+NAMING = st.sampled_from(
+    (
+        REFUSED.format(host="db1.internal", port=5432),
+        "refused by localhost:5432",
+        "no slot left in pool='etl'",
+        "no heartbeat from hostname: 'node-7'",
+        "failed with conn_id='orders_db'",
+        "no route from a.example:80 to b.example:443",
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +114,14 @@ def test_any_text_can_be_read(text: str, cause: RootCause) -> None:
     found = cause_of("default", cause, text, loopback=True)
 
     assert found is None or found.resource
+
+
+@given(st.text(max_size=200) | NAMING, st.sampled_from(list(FAMILIES)), st.booleans())
+def test_an_error_that_names_nothing_has_no_cause_to_share(
+    error: str, cause: RootCause, loopback: bool
+) -> None:
+    if cause_of("default", cause, error, loopback=loopback) is not None:
+        assert names_one(error, loopback=loopback)
 
 
 async def test_event_and_log_name_the_same_cause(knowledge: KnowledgeBase) -> None:
