@@ -12,7 +12,7 @@ from graph.errors import ModelUnavailable
 from tools.diagnosis import Case, Diagnostician
 from tools.llm_answer import AnswerRefused, Reading, judge, parse_answer
 from tools.llm_endpoint import Endpoint, ModelDeclined, ModelSettings, open_model
-from tools.llm_prompt import describe, estimate_tokens, fenced, prompt_text, shown_lines
+from tools.llm_prompt import describe, estimate_tokens, fenced, prompt_text, shown_lines, text_of
 from tools.llm_tools import ReadOnlyTool, Toolbox
 from tools.llm_usage import DayCounter, Meter, ModelUse, Outcome
 from tools.redaction import redact
@@ -137,22 +137,11 @@ class ModelDiagnostician:
         cost = self._cost(messages, tools)
         if meter.input_tokens + cost > self._settings.input_tokens:
             raise _Unusable(Outcome.OVER_LIMIT, f"{self._settings.input_tokens} input tokens are used up")
-        meter.calls += 1
-        try:
-            reply = await self._endpoint.ask(messages, tools)
-        except (ModelUnavailable, asyncio.CancelledError):
-            meter.count(cost, 0)  # it was sent: it may be billed
-            raise
-        usage = reply.usage_metadata
-        if usage is not None:
-            meter.count(usage["input_tokens"], usage["output_tokens"])
-        else:
-            meter.count(cost, estimate_tokens(_content(reply)))
-        return reply
+        return await meter.metered(self._endpoint.ask(messages, tools), cost)
 
     def _cost(self, messages: Sequence[BaseMessage], tools: Sequence[dict[str, object]]) -> int:
         texts = [
-            _content(message) + "".join(map(str, getattr(message, "tool_calls", ()))) for message in messages
+            text_of(message) + "".join(map(str, getattr(message, "tool_calls", ()))) for message in messages
         ]
         total = sum(estimate_tokens(text) + MESSAGE_TOKENS for text in texts)
         return total + estimate_tokens(self._endpoint.overhead(tools))
@@ -171,13 +160,9 @@ class ModelDiagnostician:
         return results
 
 
-def _content(message: BaseMessage) -> str:
-    return message.content if isinstance(message.content, str) else str(message.content)
-
-
 def _echo(reply: AIMessage) -> AIMessage:
     """A reply as it goes back to the endpoint: it is paid for again, so not at any length."""
-    return AIMessage(_content(reply)[:ECHO_LENGTH], tool_calls=reply.tool_calls[:MOST_TOOL_CALLS])
+    return AIMessage(text_of(reply)[:ECHO_LENGTH], tool_calls=reply.tool_calls[:MOST_TOOL_CALLS])
 
 
 def _text(reply: AIMessage) -> str:
@@ -185,7 +170,7 @@ def _text(reply: AIMessage) -> str:
     refusal = reply.additional_kwargs.get("refusal")
     if refusal or reply.response_metadata.get("finish_reason") == "content_filter":
         raise _Unusable(Outcome.REFUSED, "the model declined to answer")
-    return _content(reply)
+    return text_of(reply)
 
 
 class ModelCheck(DomainType):
@@ -206,7 +191,7 @@ async def check_model(settings: ModelSettings) -> ModelCheck:
                 [HumanMessage('Reply with the JSON object {"root_cause": "unknown"}.')]
             )
             form = {"schema": "JSON schema", "json": "JSON mode", "text": "plain text"}[endpoint.form]
-            detail, ok = f"answers, structured output by {form}", bool(_content(reply).strip())
+            detail, ok = f"answers, structured output by {form}", bool(text_of(reply).strip())
     except ModelUnavailable as exc:
         detail, ok = str(exc), False
     except TimeoutError:

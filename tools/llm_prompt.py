@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from graph.domain import Diagnosis, RootCause
 from tools.diagnosis import Case, Context
 from tools.redaction import redact
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 LINE_LENGTH = 240  # characters shown of one line
 AROUND = 6  # lines shown before and after each line of evidence
@@ -25,6 +29,11 @@ _TELLING = re.compile(
 def prompt_text(name: str) -> str:
     """A prompt from `nodes/prompts/`."""
     return (files("nodes") / "prompts" / name).read_text("utf-8")
+
+
+def text_of(message: BaseMessage) -> str:
+    """A message's text."""
+    return message.content if isinstance(message.content, str) else str(message.content)
 
 
 def estimate_tokens(text: str) -> int:

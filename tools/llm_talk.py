@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
 from graph.errors import ModelUnavailable
 from tools.llm_endpoint import ModelDeclined, ModelSettings, model_errors, open_client
-from tools.llm_prompt import estimate_tokens
+from tools.llm_prompt import estimate_tokens, text_of
 from tools.llm_usage import DayCounter, Meter, ModelUse, Outcome
 
 if TYPE_CHECKING:
@@ -65,17 +64,7 @@ class Talk:
             raise ModelExhausted(f"{self.settings.calls} calls for one message are used up")
         if meter.input_tokens + cost > self.settings.input_tokens:
             raise ModelExhausted(f"{self.settings.input_tokens} input tokens for one message are used up")
-        meter.calls += 1
-        try:
-            reply = await self._stream(messages, tools, on_text)
-        except (ModelUnavailable, asyncio.CancelledError):
-            meter.count(cost, 0)  # it was sent: it may be billed
-            raise
-        usage = reply.usage_metadata
-        if usage is not None:
-            meter.count(usage["input_tokens"], usage["output_tokens"])
-        else:
-            meter.count(cost, estimate_tokens(text_of(reply)))
+        reply = await meter.metered(self._stream(messages, tools, on_text), cost)
         refusal = reply.additional_kwargs.get("refusal")
         if refusal or reply.response_metadata.get("finish_reason") == "content_filter":
             raise ModelDeclined("the model declined to answer")
@@ -128,11 +117,6 @@ class Talk:
         texts = [text_of(one) + "".join(map(str, getattr(one, "tool_calls", ()))) for one in messages]
         total = sum(estimate_tokens(text) + MESSAGE_TOKENS for text in texts)
         return total + sum(estimate_tokens(str(tool)) for tool in tools)
-
-
-def text_of(message: BaseMessage) -> str:
-    """A message's text."""
-    return message.content if isinstance(message.content, str) else str(message.content)
 
 
 @asynccontextmanager

@@ -7,8 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from graph.domain import DomainType
+from graph.errors import ModelUnavailable
+from tools.llm_prompt import estimate_tokens, text_of
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
 
 
 class Outcome(StrEnum):
@@ -129,6 +135,21 @@ class Meter:
         """One call's tokens."""
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
+
+    async def metered(self, ask: Awaitable[AIMessage], cost: int) -> AIMessage:
+        """One call, by the endpoint's own count of tokens; without one by `cost`, the question's estimate."""
+        self.calls += 1
+        try:
+            reply = await ask
+        except (ModelUnavailable, asyncio.CancelledError):
+            self.count(cost, 0)  # it was sent: it may be billed
+            raise
+        usage = reply.usage_metadata
+        if usage is not None:
+            self.count(usage["input_tokens"], usage["output_tokens"])
+        else:
+            self.count(cost, estimate_tokens(text_of(reply)))
+        return reply
 
     def use(self, outcome: Outcome, error: str = "") -> ModelUse:
         """The record so far."""

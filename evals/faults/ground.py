@@ -111,16 +111,7 @@ async def open_ground(root: Path, *, progress: Callable[[str], None]) -> AsyncIt
         )
         for dag_id in (PIPELINE, FEED, *more_dags):
             await sandbox.wait_dag(dag_id)
-        world = await stack.enter_async_context(
-            open_world(
-                layout,
-                source,
-                url=sandbox.url,
-                username=sandbox.username,
-                password=sandbox.password,
-                logs=sandbox.home / "logs",
-            )
-        )
+        world = await stack.enter_async_context(open_world(layout, source, sandbox))
         world.more_dags = more_dags
         password = _password(sandbox.home / "passwords.json")
         await world.prepare()

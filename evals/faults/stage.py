@@ -136,16 +136,7 @@ async def open_stage(
         progress("waiting for the first parse of the DAGs")
         for dag_id in (PIPELINE, FEED):
             await sandbox.wait_dag(dag_id)
-        world = await stack.enter_async_context(
-            open_world(
-                layout,
-                source,
-                url=sandbox.url,
-                username=sandbox.username,
-                password=sandbox.password,
-                logs=sandbox.home / "logs",
-            )
-        )
+        world = await stack.enter_async_context(open_world(layout, source, sandbox))
         await world.prepare()
         settings = stage_settings(layout, sandbox, port=airmedic_port, secret=secret)
         app = create_app(settings, source=source.state)

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from evals.faults.airflow_admin import AirflowAdmin, BenchFailed, open_admin
+from evals.faults.sandbox import Sandbox
 from graph.domain import canonical_json
 from server.demo.source import SourceServer
 
@@ -317,12 +318,10 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(
-    layout: Layout, source: SourceServer, *, url: str, username: str, password: str, logs: Path
-) -> AsyncIterator[World]:
+async def open_world(layout: Layout, source: SourceServer, sandbox: Sandbox) -> AsyncIterator[World]:
     """The world around an Airflow that runs with `layout.dags`, `layout.plugins` and `layout.env()`."""
-    async with open_admin(url, username, password) as airflow:
-        world = World(layout, source, airflow, logs)
+    async with open_admin(sandbox.url, sandbox.username, sandbox.password) as airflow:
+        world = World(layout, source, airflow, sandbox.home / "logs")
         try:
             yield world
         finally:

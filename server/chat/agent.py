@@ -19,8 +19,8 @@ from server.chat.words import Verb, incident_number, read
 from server.record import IncidentRecord
 from server.schemas import plan_out
 from tools.llm_endpoint import ModelDeclined
-from tools.llm_prompt import inert, prompt_text
-from tools.llm_talk import Talk, text_of
+from tools.llm_prompt import inert, prompt_text, text_of
+from tools.llm_talk import Talk
 from tools.llm_usage import Meter, ModelUse, Outcome
 from tools.redaction import redact
 

@@ -23,6 +23,7 @@ log = structlog.get_logger("decisions")
 
 router = APIRouter(prefix="/incidents", tags=["decisions"])
 
+ENDING = documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 ETAG = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
 IfMatch = Annotated[str | None, Header(description="the version shown, as the incident's ETag spells it")]
 
@@ -31,7 +32,7 @@ IfMatch = Annotated[str | None, Header(description="the version shown, as the in
     "/{incident_id}/decision",
     status_code=202,
     summary="Answer a question",
-    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    responses=ENDING,
 )
 async def decide(
     incident_id: IncidentId,
@@ -119,7 +120,7 @@ async def _note(answer: Answer, incident_id: int, service: Service) -> None:
 @router.post(
     "/{incident_id}/close",
     summary="Close an escalated incident",
-    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    responses=ENDING,
 )
 async def close(
     incident_id: IncidentId,
@@ -138,7 +139,7 @@ async def close(
 @router.post(
     "/{incident_id}/reopen",
     summary="Give an escalated incident back",
-    responses=documented(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    responses=ENDING,
 )
 async def reopen(
     incident_id: IncidentId,

@@ -22,14 +22,7 @@ async def world(airflow_sandbox: AirflowUnderTest) -> AsyncIterator[World]:
         await sandbox.wait_dag(dag_id)
     async with (
         SourceServer(SourceState()) as source,
-        open_world(
-            Layout(airflow_sandbox.dags.parent),
-            source,
-            url=sandbox.url,
-            username=sandbox.username,
-            password=sandbox.password,
-            logs=sandbox.home / "logs",
-        ) as world,
+        open_world(Layout(airflow_sandbox.dags.parent), source, sandbox) as world,
     ):
         await world.prepare()
         yield world
