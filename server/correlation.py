@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from graph.domain import DiagnosedBy, Diagnosis, TaskLog
+from tools.aside import aside
 from tools.correlation import Cause, cause_of, kernel, names_one
 from tools.diagnosis import Case
 from tools.knowledge import KnowledgeBase
@@ -48,7 +49,8 @@ class ReadOnce:
         """Name the cause."""
         known = self._read.get(id(case))
         if known is None:
-            known = self._read[id(case)] = self.knowledge.diagnose(case)
+            known = await aside(lambda: self.knowledge.diagnose(case), size=len(case.log.text))
+            self._read[id(case)] = known
             weakref.finalize(case, self._read.pop, id(case), None)
         return known
 

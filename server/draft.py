@@ -72,7 +72,7 @@ class Draft:
 
     async def put_log(self, text: str) -> str:
         """Keep a redacted log once; its digest comes back."""
-        row = log_row(text, self._clock())
+        row = await log_row(text, self._clock())
         self._found.logs.append(row)
         self.touch()
         return str(row["digest"])

@@ -44,6 +44,7 @@ from server.db.tables_work import CauseRow, CheckpointRow
 from server.people.notifier import Notice, NoticePost
 from server.record import IncidentRecord, Lease
 from server.store_reads import MOVING, StoreReads
+from tools.aside import aside
 
 LEASE = timedelta(seconds=30)
 
@@ -308,8 +309,12 @@ class StoreDriving(StoreReads):
         return {"lease_owner": None, "lease_until": None, "wake_at": wake_at, "b_since": lease.since}
 
 
-def log_row(text: str, now: datetime) -> dict[str, Any]:
+async def log_row(text: str, now: datetime) -> dict[str, Any]:
     """A log as its table wants it: compressed, under its digest."""
-    body = text.encode("utf-8", "replace")
-    name = hashlib.sha256(body).hexdigest()
-    return {"digest": name, "body": zlib.compress(body, 6), "size": len(body), "stored_at": now}
+
+    def packed() -> dict[str, Any]:
+        body = text.encode("utf-8", "replace")
+        name = hashlib.sha256(body).hexdigest()
+        return {"digest": name, "body": zlib.compress(body, 6), "size": len(body), "stored_at": now}
+
+    return await aside(packed, size=len(text))

@@ -337,7 +337,7 @@ class IncidentStore(StoreFolding):
 
     async def put_log(self, text: str) -> str:
         """Store a redacted log once; its digest comes back."""
-        row = log_row(text, self._clock())
+        row = await log_row(text, self._clock())
         await self._write(insert_once(self._engine, LogRow, row))
         return str(row["digest"])
 
