@@ -47,6 +47,7 @@ from server.listing import Listing
 from server.observe.figures import Figures
 from server.observe.standing import Standing
 from server.record import AgentEvent, IncidentDetail, IncidentRecord, LogQuery
+from tools.aside import aside
 from tools.ledger import WAVES
 from tools.memory import Remembered
 
@@ -304,7 +305,10 @@ class StoreReads:
     async def get_log(self, name: str) -> str | None:
         """The log under this digest."""
         rows = await self._rows(select(LogRow).where(col(LogRow.digest) == name))
-        return zlib.decompress(rows[0].body).decode() if rows else None
+        if not rows:
+            return None
+        packed, size = rows[0].body, rows[0].size
+        return await aside(lambda: zlib.decompress(packed).decode(), size=size)
 
     async def setting(self, key: str) -> JsonValue:
         """What was remembered under this key; None when nothing was."""
