@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -16,10 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from graph.domain import Door, FailureId, TaskRef
 from graph.errors import EventInvalid, NotAuthentic
-from tools.redaction import redact
 
 TOLERANCE = 300.0  # seconds a delivery's timestamp may be off, either way
-KNOWN_CLEAN = 256  # error texts
 NUL = b"\\u0000"  # as JSON has it: it knows no other way to write one
 NAMES = ("airflow", "dag_id", "run_id", "task_id", "filename")
 
@@ -48,9 +45,6 @@ class TaskEvent(BaseModel):
         return FailureId(airflow=self.airflow, task=task, try_number=self.try_number)
 
 
-_clean: OrderedDict[str, None] = OrderedDict()
-
-
 class StampedEvent(TaskEvent):
     """An event as it is read: the plugin, and its callback, stamp what they send; other tools need not."""
 
@@ -63,7 +57,10 @@ class StampedEvent(TaskEvent):
 
 
 def parse_event(body: bytes) -> StampedEvent:
-    """The event in a delivery's body. Raises `EventInvalid` naming the field, never repeating its value."""
+    """The event in a delivery's body. Raises `EventInvalid` naming the field, never repeating its value.
+
+    What the error text says is still as it came: whoever keeps it removes its secrets first.
+    """
     try:
         event = StampedEvent.model_validate_json(body)
     except ValidationError as exc:
@@ -74,20 +71,7 @@ def parse_event(body: bytes) -> StampedEvent:
         for name in NAMES:
             if "\0" in getattr(event, name):
                 raise EventInvalid(f"{name}: holds a NUL character")
-    error = _redacted(event.error, _clean)
-    return event if error == event.error else event.model_copy(update={"error": error})
-
-
-def _redacted(text: str, clean: OrderedDict[str, None]) -> str:
-    """Without secrets. A storm says the same again and again: what held none is known for a while."""
-    if not text or text in clean:
-        return text
-    redacted = redact(text)
-    if redacted == text:
-        clean[text] = None
-        if len(clean) > KNOWN_CLEAN:
-            clean.popitem(last=False)
-    return redacted
+    return event
 
 
 def signature(secret: str, webhook_id: str, timestamp: str, body: bytes) -> str:

@@ -90,7 +90,10 @@ class IncidentStore(StoreFolding):
     async def accept(
         self, failures: Sequence[FailureId], *, door: Door, error: str = "", delivery: str | None = None
     ) -> int:
-        """Store failures that were not known yet; committed on return. The number of new ones comes back."""
+        """Store failures that were not known yet; committed on return. The number of new ones comes back.
+
+        What the error says is redacted before it is stored.
+        """
         rows: list[dict[str, Any]] = [
             {
                 "airflow": failure.airflow,
@@ -104,12 +107,10 @@ class IncidentStore(StoreFolding):
                 "checks": 0,
                 "status": "new",
                 "reason": "",
-                "error": error.replace("\0", "")[:2000],
             }
             for failure in failures
         ]
-
-        arrival = Arrival(rows, delivery=delivery)
+        arrival = Arrival(rows, error=error, delivery=delivery)
         with store_errors("storing an event"):
             return await self.writer.run_together(self._write_arrivals, arrival)
 

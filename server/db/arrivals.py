@@ -1,5 +1,7 @@
 """Failures that come in, many at once: what is new is stored, and each sender learns whether theirs was.
 
+What they say is redacted here, all of it at once, before any of it is written.
+
 One statement for each table on Postgres. On SQLite a statement for each row, which there costs a few
 microseconds as long as nothing stands between it and the driver.
 """
@@ -7,7 +9,7 @@ microseconds as long as nothing stands between it and the driver.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +22,9 @@ from server.db.group_writer import Writing
 from server.db.prepared import Fill, Prepared, insert_once_in
 from server.db.sqlite_connection import driver_of
 from server.db.tables import DeliveryRow, OccurrenceRow, table_of
+from tools.redaction import redact_all
+
+LONGEST = 2000  # characters that are kept of an error
 
 IDENTITY = ("airflow", "dag_id", "run_id", "task_id", "map_index", "try_number", "kind")
 
@@ -30,9 +35,9 @@ Row = Mapping[str, Any]
 class Arrival:
     """What one delivery, or one poll, brings."""
 
-    rows: Sequence[
-        dict[str, Any]
-    ]  #: of the table `occurrence`, the same columns in all; times come when written
+    #: Of the table `occurrence`, the same columns in all; times and error come when written.
+    rows: Sequence[dict[str, Any]]
+    error: str = ""  #: as it came, secrets and all
     delivery: str | None = None
 
 
@@ -42,9 +47,11 @@ OCCURRED = Prepared(lambda dialect, _names: insert_once_in(dialect, OccurrenceRo
 
 async def write_arrivals(writing: Writing, arrivals: Sequence[Arrival], *, now: datetime) -> list[int]:
     """How many of each arrival's failures were new. A delivery that is known brings nothing."""
+    clean = _without_secrets(one.error for one in arrivals)
     for one in arrivals:
         for row in one.rows:
             row["received_at"] = row["check_at"] = now
+            row["error"] = clean[one.error]
     connection = writing.connection
     if connection.dialect.name != "sqlite":
         return await _to_postgres(connection, arrivals, now)
@@ -56,6 +63,13 @@ async def write_arrivals(writing: Writing, arrivals: Sequence[Arrival], *, now: 
     driver = writing.driver or driver_of(connection)
     assert driver is not None, "a SQLite database is opened by `open_database`"
     return await driver.write(lambda database: _to_sqlite(database, arrivals, now, deliver, occur))
+
+
+def _without_secrets(errors: Iterable[str]) -> dict[str, str]:
+    """What is kept of each; cut only then, for half a secret is not known as one."""
+    given = list(dict.fromkeys(errors))
+    texts = redact_all([error.replace("\0", "") for error in given])
+    return {error: text[:LONGEST] for error, text in zip(given, texts, strict=True)}
 
 
 def _to_sqlite(

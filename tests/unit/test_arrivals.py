@@ -85,6 +85,37 @@ async def test_what_the_database_refuses_keeps_nobody_else_out(store: IncidentSt
     assert isinstance(new[3], Exception)
 
 
+async def test_what_comes_together_is_redacted_before_it_is_stored(store: IncidentStore) -> None:
+    """Each as if it had come alone: with secrets, without, cut to length only when they are gone."""
+    secret = "hunter2" * 10
+    errors = {
+        "clean": "ConnectionError: refused",
+        "secret": f"cannot connect: password={secret}",
+        "long": "x" * 1985 + f" password={secret}",
+        "hidden": f"pass\0word={secret}",
+        "opens": "name: token",
+        "next": f" value: {secret}",
+    }
+
+    new = await asyncio.gather(
+        *(
+            store.accept([make_failure(run_id=name)], door=Door.LISTENER, error=error)
+            for name, error in errors.items()
+        )
+    )
+
+    stored = {one.task.run_id: one.error for one in await store.new_occurrences()}
+    assert new == [1] * len(errors)
+    assert stored == {
+        "clean": errors["clean"],
+        "secret": "cannot connect: password=[password]",
+        "long": ("x" * 1985 + " password=[password]")[:2000],
+        "hidden": "password=[password]",
+        "opens": "name: token",
+        "next": errors["next"],
+    }
+
+
 async def test_received_is_when_it_was_stored(store: IncidentStore, clock: Clock) -> None:
     clock.forward(timedelta(minutes=5).total_seconds())
     await store.accept([make_failure()], door=Door.LISTENER)

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from evals.benchmarks.redaction import measure_false_alarms, measure_recall, ordinary_lines
 from evals.benchmarks.redaction_canaries import all_kinds, plant
-from tools.redaction import kinds, redact, redact_json
+from tools.redaction import kinds, redact, redact_all, redact_json
 from tools.redaction_rules import compiled
 from tools.redaction_tokens import ODD_TOKENS, TOKENS
 
@@ -219,6 +219,22 @@ def test_twice_is_once_for_text_made_of_traps(text: str) -> None:
 
     assert once.count("\n") == text.count("\n")
     assert redact(once) == once
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(PIECES | TEXTS, max_size=5))
+@example(["name: token", " value: s3cr3t"])
+@example(["-----BEGIN PRIVATE KEY-----", "AAAAAAAAAAAAAAAAAAAAAAAAAAAA"])
+def test_texts_that_are_looked_at_together_are_redacted_as_each_alone(texts: list[str]) -> None:
+    assert redact_all(texts) == [redact(text) for text in texts]
+
+
+def test_one_secret_among_many_clean_texts_is_found() -> None:
+    rng = random.Random(7)
+    clean = ordinary_lines(seed=3, count=20, traps=0.0)
+    for canary in (canary for kind in all_kinds() for canary in plant(kind, rng)):
+        alone = redact(canary.text)
+        assert redact_all([*clean, canary.text, *clean])[20] == alone
 
 
 @settings(max_examples=100, deadline=None)
