@@ -240,11 +240,53 @@ async def _asks(scope: Scope) -> bool:
         return False
 
 
+class TimeLimit:
+    """`with limit:` raises `TimeoutError` in a task that stays in it for too long.
+
+    One timer looks after all tasks: one for each would cost more than reading a small body.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends: dict[asyncio.Task[object], float] = {}  # the earliest first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        """The task's time begins."""
+        loop = asyncio.get_running_loop()
+        self._ends[_this_task()] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._look)
+
+    def __exit__(self, kind: type[BaseException] | None, raised: object, _trace: object) -> None:
+        """The task has ended it in time, or was cancelled by us."""
+        task = _this_task()
+        if self._ends.pop(task, None) is None and not task.uncancel() and kind is asyncio.CancelledError:
+            raise TimeoutError
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for task, end in list(self._ends.items()):
+            if end > loop.time():
+                self._timer = loop.call_at(end, self._look)
+                return
+            del self._ends[task]
+            task.cancel()
+
+
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
 class Bodies:
     """Reads bodies; refuses what is too large, too deep, too slow, compressed or not JSON."""
 
     def __init__(self, *, body_time: float = BODY_TIME, held_limit: int = HELD_LIMIT) -> None:
         self._body_time = body_time
+        self._in_time = TimeLimit(body_time)
         self._held_limit = held_limit
         self._held = 0
 
@@ -258,7 +300,7 @@ class Bodies:
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
         try:
-            async with asyncio.timeout(self._body_time):
+            with self._in_time:
                 while not self._is_last(await receive(), body):
                     pass
             return bytes(body)

@@ -1,12 +1,13 @@
-"""The depth of JSON, looked at without parsing it."""
+"""The depth of JSON, looked at without parsing it; the time that many bodies are given by one timer."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
-from server.access.limits import BODY_LIMIT, is_too_deep
+from server.access.limits import BODY_LIMIT, TimeLimit, is_too_deep
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,40 @@ def test_no_body_takes_long_to_look_at(piece: bytes) -> None:
     is_too_deep(body, limit=BODY_LIMIT)
 
     assert time.perf_counter() - started < 1
+
+
+async def test_each_of_many_has_the_same_time() -> None:
+    limit, late = TimeLimit(0.2), []
+
+    async def read(seconds: float, name: str) -> None:
+        try:
+            with limit:
+                await asyncio.sleep(seconds)
+        except TimeoutError:
+            late.append(name)
+        await asyncio.sleep(0)  # whoever was late goes on: it answers
+
+    first = [asyncio.create_task(read(seconds, f"first {seconds}")) for seconds in (5, 0, 5)]
+    await asyncio.sleep(0.1)
+    second = [asyncio.create_task(read(seconds, f"second {seconds}")) for seconds in (5, 0.05)]
+
+    await asyncio.wait_for(asyncio.gather(*first), timeout=2)
+    assert late == ["first 5", "first 5"]
+    assert not second[0].done()
+    await asyncio.wait_for(asyncio.gather(*second), timeout=2)
+    assert late == ["first 5", "first 5", "second 5"]
+
+
+async def test_who_is_cancelled_meanwhile_stays_cancelled() -> None:
+    limit = TimeLimit(60)
+
+    async def read() -> None:
+        with limit:
+            await asyncio.sleep(60)
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    reading.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await reading
