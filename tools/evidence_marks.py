@@ -104,7 +104,7 @@ _TRAITS = {
         r"|\s+(client|server|error|for|from|on|in|at|after|again|response|too|bad|not|un\w+|forbidden|conflict|gone"
         r"|service|gateway|internal|status|returned|received|throttl\w+|slow|retry\w*)\b)"
         r"|(->|=>|\bhttp\S*|\bstatus\S*|\bcode\S*|\banswer\w*|\bgot|\breturn\w*)\s*[45]\d\d\b"
-        r"|(?-i:Error\b|Exception\b|_(" + _CODE_ENDS + r")\b)"
+        r"|(?-i:Error\b|Exception\b|_(" + _CODE_ENDS + r")\b|(?:^| )E: [A-Z])"
     ),
     Mark.RETRYING: (
         r"(?i)\bretry(ing)?\b|will retry|\battempt \d+|try \d+ of|backing off|backoff|reconnect|trying again"

@@ -198,3 +198,82 @@ def test_a_pods_printed_state_is_not_read_as_words(base: KnowledgeBase) -> None:
     error = f"AirflowException: Pod a-b returned a failure.\nremote_pod: {state}"
     log = failed(error, "INFO - [base] step 3 of 4", file=f"{LIBRARY}/airflow/pod.py")
     assert base.diagnose(Case(log=TaskLog(text=log))).root_cause is not RootCause.WORKER_LOST
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            failed(
+                "CypherSyntaxError: {code: Neo.ClientError.Statement.ArgumentError} "
+                "{message: Text cannot be parsed to a Date}"
+            ),
+            RootCause.TYPE_MISMATCH,
+            id="a value that does not parse is no wrong query",
+        ),
+        pytest.param(
+            child('Exception in thread "main" java.lang.NullPointerException: ETL_HOME is not set'),
+            RootCause.MISSING_CONFIGURATION,
+            id="the message names a setting, whatever class was thrown",
+        ),
+        pytest.param(
+            child(
+                "#9 58.0 E: You don't have enough free space in /var/cache/apt/archives/.",
+                'ERROR: failed to solve: process "/bin/sh -c apt install x" did not complete successfully: '
+                "exit code: 100",
+            ),
+            RootCause.STORAGE_EXHAUSTED,
+            id="apt's own line says why the image was not built",
+        ),
+        pytest.param(
+            child(
+                "IGZ0020S A logic error occurred. No FILE STATUS was specified for file CUSTIN "
+                "in program CUSTLOAD at relative location X'0A12'. The status code was 35."
+            ),
+            RootCause.MISSING_DATA,
+            id="COBOL's status 35 is a file that is not there",
+        ),
+        pytest.param(
+            failed('ConnectionClosedByBroker: (530, "NOT_ALLOWED - vhost etl not found")'),
+            RootCause.MISSING_CONFIGURATION,
+            id="a virtual host that is not there denies nothing",
+        ),
+        pytest.param(
+            failed("ReadError: ", file=f"{LIBRARY}/httpx/_transports/default.py"),
+            RootCause.NETWORK_UNREACHABLE,
+            id="httpx's read error",
+        ),
+        pytest.param(
+            failed("ReadError: ", file="/usr/lib/python3.11/tarfile.py"),
+            RootCause.TYPE_MISMATCH,
+            id="tarfile's read error",
+        ),
+        pytest.param(
+            failed("NoValidWorkerError: ", file=f"{LIBRARY}/distributed/scheduler.py"),
+            RootCause.CAPACITY_UNAVAILABLE,
+            id="a class says it where the message is empty",
+        ),
+        pytest.param(
+            failed(
+                "RuntimeError: not done", "WARNING - event not delivered (ConnectionRefusedError: refused)"
+            ),
+            RootCause.UNKNOWN,
+            id="a report that did not reach Airmedic is no cause",
+        ),
+    ],
+)
+def test_what_was_meant_is_read(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    assert base.diagnose(Case(log=TaskLog(text=log))).root_cause is cause
+
+
+def test_a_limit_that_is_set_is_no_connection_that_timed_out(base: KnowledgeBase) -> None:
+    error = (
+        "ServerSelectionTimeoutError: db:27017: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
+        "self-signed certificate (configured timeouts: socketTimeoutMS: 20000.0ms, "
+        "connectTimeoutMS: 20000.0ms), "
+        "Timeout: 1.5s, Topology Description: <TopologyDescription id: 6, topology_type: Unknown>"
+    )
+    answer = base.diagnose(Case(log=TaskLog(text=failed(error, file=f"{LIBRARY}/pymongo/topology.py"))))
+
+    assert answer.root_cause is RootCause.TLS_ERROR
+    assert answer.confidence > 0.9
