@@ -53,6 +53,13 @@ _BARE = (
     re.compile(r"(?<![\w./@:-])(?P<host>(?:\d{1,3}\.){3}\d{1,3}):(?P<port>\d{2,5})(?![\w.:-])"),
     re.compile(r"(?<![\w./@:-])(?P<host>[A-Za-z0-9][\w-]*(?:\.[\w-]+)+):(?P<port>\d{2,5})(?![\w.:-])"),
 )
+# A page to read is no place that failed: `see https://…`, `(Background on this error at: https://…)`.
+_TO_READ = re.compile(
+    r"(?i)\b(?:see|visit|consult|refer to|learn more|more (?:info(?:rmation)?|details|help)"
+    r"|background on this error|docs|documentation|troubleshooting)\b"
+    r"(?:,? (?:see|visit|consult|here|at|on|in|it|this|the|docs|documentation|page|guide))*[:,]?\s*['\"(<]?$"
+)
+_BEFORE = 60  # characters before a URL that say what it is for
 _URL = re.compile(r"\b(?P<scheme>[a-z][a-z0-9+]*)://(?:[^\s/@'\"]*@)?(?P<host>[\w.-]+)(?::(?P<port>\d+))?")
 _NAMES = {
     "conn": re.compile(r"(?i)\bconn(?:ection)?[_ ]id[ =:]*[`'\"]([\w.-]+)[`'\"]"),
@@ -139,6 +146,8 @@ def _places(text: str) -> set[str]:
 
 def _mentions(text: str) -> Iterator[tuple[str, str]]:
     for url in _URL.finditer(text):
+        if _TO_READ.search(text[max(0, url.start() - _BEFORE) : url.start()]):
+            continue
         scheme, host = url["scheme"], url["host"].rstrip(".").casefold()
         if scheme in STORES:
             yield f"{scheme[:2]}://{host}", ""

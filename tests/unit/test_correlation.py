@@ -58,6 +58,16 @@ def knowledge() -> KnowledgeBase:
         pytest.param("boom: connection refused", None, id="names nothing"),
         pytest.param("no route from a.example:80 to b.example:443", None, id="names two"),
         pytest.param("refused by localhost:5432", None, id="each machine has its own localhost"),
+        pytest.param(
+            "Process terminated by signal. For more information, see https://airflow.apache.org/docs/x.html",
+            None,
+            id="a page to read is no place",
+        ),
+        pytest.param(
+            f"{EVENT} (Background on this error at: https://sqlalche.me/e/20/e3q8)",
+            "db17.internal:5432",
+            id="a page to read hides no place",
+        ),
         pytest.param('File "/opt/dags/load.py:41"', None, id="a file with a line is no place"),
     ],
 )
