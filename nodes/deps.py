@@ -88,6 +88,9 @@ class Members(Protocol):
     async def join(self, case: Case) -> Joined | None:
         """Stand for the causes that knowledge reads in the log; or join who stands for one, committed."""
 
+    async def part(self, case: Case) -> int:
+        """Let the others go when the log surely names another cause than theirs; how many, committed."""
+
     async def correlates(self) -> bool:
         """Whether others may join this incident."""
 
@@ -120,6 +123,10 @@ class NoMembers:
     async def join(self, case: Case) -> Joined | None:
         """Nobody."""
         return None
+
+    async def part(self, case: Case) -> int:
+        """There is nobody."""
+        return 0
 
     async def correlates(self) -> bool:
         """It stands for itself."""

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Diagnosis, IncidentKind, Outcome, TaskLog, TaskSnapshot
+from graph.domain import Diagnosis, Group, IncidentKind, Outcome, TaskLog, TaskSnapshot
 from graph.state import HealState
 from nodes.choosing import choose
 from nodes.deps import Deps
@@ -39,6 +39,7 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
             f"the same cause as incident {joined.incident_id} ({joined.resource}), which has its failures now"
         )
         return {"outcome": Outcome.JOINED, "reason": told, "plan": None}
+    parted = bool(state.get("attempt")) and await deps.members.part(case) > 0
     diagnosis = await deps.diagnostician.diagnose(case)
     if state["incident"].kind is IncidentKind.STUCK_RUNNING:
         diagnosis = _with_numbers(diagnosis, failure, context, now=ready_at)
@@ -48,6 +49,7 @@ async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
         "diagnosis": diagnosis,
         "rethink": False,
         "taken_back": False,
+        **({"group": Group()} if parted else {}),
         **await choose(deps, failure=failure, diagnosis=diagnosis, state=state),
     }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
-from graph.domain import DiagnosedBy, Diagnosis, TaskLog
+from graph.domain import DiagnosedBy, Diagnosis, RootCause, TaskLog
 from tools.aside import aside
-from tools.correlation import Cause, cause_of, kernel, names_one
+from tools.correlation import KIN, Cause, cause_of, kernel, names_one, resource_of
 from tools.diagnosis import Case
 from tools.knowledge import KnowledgeBase
 
@@ -89,3 +89,17 @@ class CauseLook:
         found = await self._reader.diagnose(case)
         causes = (self._of(airflow, found, line.text) for line in found.evidence)
         return tuple({one.key: one for one in causes if one is not None}.values())
+
+    async def parted(self, case: Case, known: Mapping[str, str]) -> bool:
+        """Whether the log surely names something else than the things known by their families."""
+        found = await self._reader.diagnose(case)
+        if found.confidence < SURE or found.root_cause is RootCause.UNKNOWN:
+            return False
+        named = {
+            resource_of(line.text, family, loopback=self._loopback)
+            for line in found.evidence
+            for family in known.values()
+        } - {None}
+        if named & known.keys():
+            return False
+        return bool(named) or found.root_cause not in KIN

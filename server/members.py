@@ -20,7 +20,7 @@ from server.db.prepared import Prepared, insert_once_in, listed, places
 from server.db.tables import EventRow, IncidentRow, OccurrenceRow, table_of
 from server.db.tables_work import CauseRow
 from server.draft import Draft
-from server.driving import LINES, Found, StoreDriving
+from server.driving import GIVE_BACK, LINES, NO_CAUSE, Found, StoreDriving
 from server.record import IncidentRecord
 from tools.correlation import Cause
 from tools.diagnosis import Case
@@ -46,6 +46,11 @@ def _owners(_dialect: str, names: tuple[str, ...]) -> Executable:
     )
 
 
+def _standing(_dialect: str, _names: tuple[str, ...]) -> Executable:
+    row = CauseRow
+    return select(col(row.resource), col(row.family)).where(col(row.incident_id) == bindparam("b_id"))
+
+
 def _forgetting_stale(_dialect: str, names: tuple[str, ...]) -> Executable:
     cause, incident = table_of(CauseRow), table_of(IncidentRow)
     with_person = select(incident.c.id).where(incident.c.status == Status.ESCALATED.value)
@@ -62,7 +67,7 @@ def _ours(_dialect: str, names: tuple[str, ...]) -> Executable:
     return select(col(row.key)).where(col(row.key).in_(places("b_key", names)), mine)
 
 
-OURS = Prepared(_ours)
+OURS, STANDING = Prepared(_ours), Prepared(_standing)
 STANDS, OWNERS, FORGET_STALE = Prepared(_stands), Prepared(_owners), Prepared(_forgetting_stale)
 STAND = Prepared(lambda dialect, _names: insert_once_in(dialect, CauseRow))
 
@@ -154,6 +159,29 @@ class StoreMembers:
         of_target = and_(col(EventRow.incident_id) == target, col(EventRow.name) == "gathered")
         found = await connection.execute(select(col(EventRow.id)).where(of_target).limit(TOLD))
         return len(found.all()) < TOLD
+
+    async def part(self, case: Case) -> int:
+        """Stand for nothing any more when the log surely names something else; the others are new again."""
+        if self._look is None:
+            return 0
+        with store_errors("looking for others of the same cause"):
+            held = await STANDING.look(self._engine, {"b_id": self._record.id})
+        if not held or not await self._look.parted(case, {row.resource: row.family for row in held}):
+            return 0
+        lease, given = self._draft.lease, {"b_id": self._record.id}
+
+        async def write(writing: Writing) -> int:
+            await self._store.write_found(writing, lease, Found())
+            # The cause first: whoever joins at this moment has done so before, or finds nobody to join.
+            await NO_CAUSE.run(writing.connection, given)
+            return await GIVE_BACK.run(writing.connection, given)
+
+        with store_errors("letting others go"):
+            gone = await self._store.writer.run(write)
+        if gone:
+            line = {"name": "let_go", "node": "diagnose", "data": {"failures": gone}}
+            self._draft.add([line], {})
+        return gone
 
     async def correlates(self) -> bool:
         """Whether this incident stands for a cause that others may join."""

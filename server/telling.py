@@ -15,6 +15,7 @@ TITLES = {
     "opened": "Incident opened",
     "joined": "Another report of the same failure",
     "gathered": "Others failed of the same cause",
+    "let_go": "The others go their own way",
     "wave_sent": "The next wave runs again",
     "intervened": "Taken up",
     "watched": "Airflow still works on it; watching",
@@ -96,6 +97,9 @@ def sentence(name: str, data: Data) -> str:
             return f"incident {_of(data, 'incident')} had the same cause; its failures are here now"
         case "gathered":
             return f"{_of(data, 'so_far')} so far"
+        case "let_go":
+            told = "this one failed of another cause than they did"
+            return f"{_of(data, 'failures')} failures are looked at afresh: {told}"
         case "wave_sent":
             return f"wave {_of(data, 'wave')}: {_of(data, 'task_instances')} task instances"
         case "intervened":

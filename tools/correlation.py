@@ -24,6 +24,8 @@ FAMILIES: Mapping[RootCause, str] = MappingProxyType(
         RootCause.WORKER_LOST: "worker",
     }
 )
+# What shows by another of these, or by time that ran out, may still be the same outage.
+KIN = frozenset({*FAMILIES, RootCause.TIMEOUT})
 KERNEL_CHARS = 160
 READ_CHARS = 2000  # of an error are looked at
 LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1|0\.0\.0\.0")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graph.domain import DiagnosedBy, RootCause
+from graph.domain import DiagnosedBy, RootCause, TaskLog
 from server.correlation import CauseLook, ReadOnce
 from tests.factories import Clock, make_diagnosis
 from tests.unit.storm_world import EVENT, LOG, Source, open_storm, storm, tell
@@ -143,6 +143,26 @@ async def test_event_and_log_name_the_same_cause(knowledge: KnowledgeBase) -> No
 
     assert of_event is not None
     assert of_event.key in {one.key for one in of_log}
+
+
+@pytest.mark.parametrize(
+    ("line", "parted"),
+    [
+        pytest.param("ValueError: invalid literal for int() with base 10: 'x'", True, id="the data"),
+        pytest.param("ConnectionError: refused by api.example:443", True, id="another host"),
+        pytest.param("ConnectionResetError: reset by peer at db17.internal:5432", False, id="the same host"),
+        pytest.param("ConnectionResetError: [Errno 104] Connection reset by peer", False, id="no host"),
+        pytest.param("TimeoutError: timed out", False, id="time that ran out"),
+        pytest.param("it went wrong", False, id="unknown"),
+    ],
+)
+async def test_what_parts_a_task_from_those_that_joined_it(
+    knowledge: KnowledgeBase, line: str, parted: bool
+) -> None:
+    look = CauseLook(ReadOnce(knowledge))
+    log = TaskLog(text=f"[2026-03-01T03:00:04.000Z] ERROR - Task failed with exception\n{line}\n")
+
+    assert await look.parted(Case(log=log), {"db17.internal:5432": "network"}) is parted
 
 
 def test_what_is_not_sure_takes_nobody_in(knowledge: KnowledgeBase) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from graph.domain import AnswerKind, Outcome, Status, Step, TaskRef
+from graph.domain import AnswerKind, Outcome, RootCause, Status, Step, TaskRef
 from graph.errors import AirflowDoubt, AirflowUnreachable, Conflict
-from tests.factories import Clock, make_task
+from tests.factories import Clock, make_diagnosis, make_task
 from tests.unit.healing_world import SAFE, Ward
 from tests.unit.storm_world import HOST, LOST, Source, open_storm, storm, tell
 from tools.airflow_memory import MemoryAirflow
@@ -157,6 +157,27 @@ async def test_a_failure_of_another_cause_is_an_incident_of_its_own(
         assert second.task == odd
         assert first.outcome is Outcome.RECOVERED_UNVERIFIED
         assert "29 of 30 task instances succeeded; 1 failed again" in first.reason
+
+
+async def test_a_first_task_that_fails_of_another_cause_keeps_nobody_waiting(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 12)
+    wrong_type = make_diagnosis(root_cause=RootCause.TYPE_MISMATCH, transient=False)
+    answers = (make_diagnosis(), wrong_type, make_diagnosis())
+    async with open_storm(tmp_path, airflow, clock, knowledge, *answers) as ward:
+        await tell(ward, tasks)
+        source.up = True
+        source.other = {tasks[0].dag_id}
+        await pass_time(ward)
+
+        first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
+        assert (first.task, first.root_cause) == (tasks[0], RootCause.TYPE_MISMATCH)
+        assert first.outcome is Outcome.ESCALATED
+        assert await parts(ward, first.id) == {}
+        assert second.outcome is Outcome.HEALED, second.reason
+        assert "11 of 11 task instances succeeded" in second.reason
+        assert ward.writes() == 12
 
 
 async def test_people_are_asked_once_about_all_that_need_them(
