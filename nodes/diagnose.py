@@ -15,7 +15,7 @@ from nodes.requests import diagnose_request
 from nodes.schedules import diagnose_schedule
 from tools.diagnosis import Case, Context
 from tools.durations import in_words, usual
-from tools.gathering import gather_context, settled_log
+from tools.gathering import gather_context, lost_heartbeat, settled_log
 from tools.import_errors import present
 
 
@@ -81,7 +81,8 @@ async def _evidence(state: HealState, deps: Deps) -> tuple[TaskLog, datetime, Co
     (log, ready_at), context = await asyncio.gather(
         whole(), gather_context(deps.airflow, state["failure"], notes)
     )
-    return log, ready_at, context
+    lost = await lost_heartbeat(deps.airflow, state["failure"], log)
+    return log, ready_at, context.model_copy(update={"lost_heartbeat": lost}) if lost else context
 
 
 def _with_numbers(diagnosis: Diagnosis, task: TaskSnapshot, context: Context, *, now: datetime) -> Diagnosis:

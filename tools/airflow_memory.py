@@ -122,6 +122,13 @@ class MemoryAirflow(MemoryWorld):
             return translate.task_log(list(result.content), complete=not running)
         return TaskLog(text=redact(result.log), complete=not running)
 
+    async def lost_heartbeat(self, task: TaskRef, try_number: int) -> str:
+        self._reading("lost_heartbeat")
+        row = self._runs.get((task.dag_id, task.run_id))
+        found = row.rows.get((task.task_id, task.map_index)) if row else None
+        noted = found.logs.get(try_number) if found else None
+        return redact(noted.lost_heartbeat) if noted else ""
+
     async def xcom(self, task: TaskRef, key: str) -> JsonValue:
         self._reading("xcom")
         run = self._runs.get((task.dag_id, task.run_id))

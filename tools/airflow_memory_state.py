@@ -29,6 +29,7 @@ class Try:
     xcom: Mapping[str, JsonValue] = field(default_factory=dict)
     content: tuple[dict[str, JsonValue], ...] = ()
     seconds: float = 1.0
+    lost_heartbeat: str = ""  #: what the scheduler notes when it ends the try for want of a heartbeat
 
 
 Behaviour = Sequence[Try] | Callable[[TaskRef, int], Try]

@@ -277,6 +277,14 @@ class AirflowRest:
         call = _get("import errors", "/importErrors", query=[("limit", str(PAGE))])
         return await self._ask(call, translate.listed("import_errors", translate.import_failure))
 
+    async def lost_heartbeat(self, task: TaskRef, try_number: int) -> str:
+        query = [("dag_id", task.dag_id), ("run_id", task.run_id), ("task_id", task.task_id), ("limit", "1")]
+        query += [("map_index", str(task.map_index)), ("try_number", str(try_number))]
+        query += [("event", translate.NO_HEARTBEAT)]
+        call = _get("the event log", "/eventLogs", query=query)
+        found = await self._ask(call, lambda page: [one["extra"] for one in page["event_logs"]])
+        return redact(str(found[0] or translate.NO_HEARTBEAT)) if found else ""
+
     async def clear_count(self, task: TaskRef) -> int:
         query = [("dag_id", task.dag_id), ("run_id", task.run_id), ("limit", str(PAGE))]
         query += [("included_events", event) for event in translate.CLEARS]

@@ -32,6 +32,7 @@ MASK = "***"  # what Airflow puts in place of a secret
 CONTRACTS = "airmedic_contract_"  # Variables that are data, edited as data
 CONNECTION_FIELDS = frozenset({"host", "port", "schema", "login", "extra"})
 CLEARS = ("post_clear_task_instances", "clear_dag_run")  # events of Airflow's log
+NO_HEARTBEAT = "heartbeat timeout"  # another one
 MANY = 200  # lines of a log whose length is not worth counting
 TIMES = ("queued_when", "scheduled_when", "start_date", "end_date")
 

@@ -48,6 +48,7 @@ class Context(DomainType):
     dag: DagInfo | None = None
     pool: Pool | None = None
     import_failure: str = ""  #: stack trace, when the DAG file does not import
+    lost_heartbeat: str = ""  #: what Airflow noted when it ended the try for want of a heartbeat
     dag_version_of_last_success: int | None = None
     notes: tuple[Note, ...] = ()  #: words of people, trusted more than the log
 

@@ -82,6 +82,9 @@ class AirflowGateway(Protocol):
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:
         """One try's log, whole. Empty text when Airflow has none."""
 
+    async def lost_heartbeat(self, task: TaskRef, try_number: int) -> str:
+        """What Airflow noted when it ended this try for want of a heartbeat; empty when it did not."""
+
     async def xcom(self, task: TaskRef, key: str) -> JsonValue:
         """The value pushed under `key`; None when there is none."""
 

@@ -46,7 +46,7 @@ async def settled_log(airflow: AirflowGateway, task: TaskRef, try_number: int, s
     """
     log = await airflow.log(task, try_number)
     for _ in range(LOG_READS):
-        if log.text.rstrip().endswith(_LAST) and _LAST_GROUP in log.text[-_TAIL:]:
+        if is_whole(log):
             break
         before = log
         await sleep(PAUSE)
@@ -54,6 +54,18 @@ async def settled_log(airflow: AirflowGateway, task: TaskRef, try_number: int, s
         if log.text and log.text == before.text:
             break
     return log
+
+
+def is_whole(log: TaskLog) -> bool:
+    """Whether the log ends as that of a task does that came to its own end."""
+    return log.text.rstrip().endswith(_LAST) and _LAST_GROUP in log.text[-_TAIL:]
+
+
+async def lost_heartbeat(airflow: AirflowGateway, task: TaskSnapshot, log: TaskLog) -> str:
+    """What Airflow noted of a try whose log breaks off; empty when it noted nothing, or may not be asked."""
+    if task.state != "failed" or is_whole(log):
+        return ""
+    return await _or(airflow.lost_heartbeat(task.task, task.try_number), "")
 
 
 async def settled_run(airflow: AirflowGateway, task: TaskRef, sleep: Sleep) -> None:

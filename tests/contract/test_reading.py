@@ -69,6 +69,12 @@ async def test_many_task_instances_at_once(gateway: AirflowGateway, failed_run: 
     assert await gateway.tasks([]) == ()
 
 
+async def test_a_task_that_failed_by_itself_lost_no_heartbeat(
+    gateway: AirflowGateway, failed_run: str
+) -> None:
+    assert await gateway.lost_heartbeat(chain(failed_run), 1) == ""
+
+
 async def test_tries_hold_the_present_one_last(gateway: AirflowGateway, failed_run: str) -> None:
     (only,) = await gateway.tries(chain(failed_run))
 

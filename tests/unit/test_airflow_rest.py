@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -260,6 +261,18 @@ async def test_clears_are_counted_by_the_task_they_name() -> None:
     )
     async with open_scripted(page) as airflow, gateway(airflow.url) as rest:
         assert await rest.clear_count(TASK) == 3
+
+
+async def test_a_lost_heartbeat_is_asked_of_one_try() -> None:
+    noted = answer(200, {"event_logs": [{"event": "heartbeat timeout", "extra": "none within 300 seconds"}]})
+    nothing = answer(200, {"event_logs": []})
+    async with open_scripted(noted, nothing) as airflow, gateway(airflow.url) as rest:
+        found = [await rest.lost_heartbeat(TASK, 2), await rest.lost_heartbeat(TASK, 3)]
+
+    assert found == ["none within 300 seconds", ""]
+    asked = parse_qs(urlsplit(airflow.requests[0].path).query)
+    assert (asked["event"], asked["try_number"], asked["map_index"]) == (["heartbeat timeout"], ["2"], ["-1"])
+    assert asked["task_id"] == [TASK.task_id]
 
 
 def instance(task_id: str) -> dict[str, object]:

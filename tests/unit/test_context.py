@@ -16,6 +16,7 @@ NOW = datetime(2026, 3, 2, 4, tzinfo=UTC)  # a Monday
 REFUSED = "ConnectionError: [Errno 111] Connection refused"
 UNRESOLVED = "gaierror: [Errno -2] Name or service not known"
 NO_COLUMN = 'UndefinedColumn: column "email" does not exist'
+NO_BEAT = "Task did not emit heartbeat within time limit (300 seconds). See https://airflow.apache.org/x"
 LATE = "AirflowTaskTimeout: Timeout, PID: 7"
 
 
@@ -176,6 +177,15 @@ MONDAYS = (
             id="Airflow's own retry",
         ),
         pytest.param(
+            TaskLog(text="[2026-03-02T04:00:00Z] INFO - Worker startup parse complete"),
+            now(),
+            {"lost_heartbeat": NO_BEAT},
+            RootCause.WORKER_LOST,
+            True,
+            "Airflow noted: Task did not emit heartbeat within time limit (300 seconds)",
+            id="a log that broke off, and Airflow says why",
+        ),
+        pytest.param(
             failed("KeyError: 'email'"),
             now(duration=2),
             {"history": runs("success", 4, HOUR, duration=600)},
@@ -220,6 +230,10 @@ def test_the_context_makes_it_surer(base: KnowledgeBase, error: str, context: di
     assert said.context
     assert not alone.context
     assert said.context[-1] in said.summary
+
+
+def test_what_was_raised_comes_before_a_lost_heartbeat(base: KnowledgeBase) -> None:
+    assert ask(base, failed("KeyError: 'email'"), lost_heartbeat=NO_BEAT).root_cause is RootCause.CODE_ERROR
 
 
 def test_tries_that_failed_for_long_ask_for_a_longer_wait(base: KnowledgeBase) -> None:

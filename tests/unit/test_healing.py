@@ -57,6 +57,28 @@ async def test_a_transient_failure_heals(ward: Ward) -> None:
     assert steps["clear_task"] is Step.CONFIRMED
 
 
+WHOLE = "ERROR - boom\n::group::Post Execute\n::endgroup::\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "known"),
+    [
+        pytest.param("INFO - startup", "no heartbeat in 300 s", id="the log breaks off"),
+        pytest.param(WHOLE, "", id="a whole log tells for itself"),
+    ],
+)
+async def test_airflow_is_asked_why_a_log_breaks_off(
+    tmp_path: Path, clock: Clock, log: str, known: str
+) -> None:
+    airflow = make_airflow(clock, Try("failed", log, lost_heartbeat="no heartbeat in 300 s"))
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+
+        assert [case.context.lost_heartbeat for case in ward.doctor.cases] == [known]
+
+
 async def test_healed_is_said_only_after_the_watch_window(ward: Ward) -> None:
     await ward.report()
     await ward.pass_time(60)

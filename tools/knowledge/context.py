@@ -199,6 +199,19 @@ def _no_slots(case: Case, evidence: Evidence, candidates: Candidates, told: Told
     return raised(candidates, RootCause.CAPACITY_UNAVAILABLE, CERTAIN, why)
 
 
+def _no_heartbeat(case: Case, evidence: Evidence, candidates: Candidates, told: Told) -> Candidates:
+    """Airflow ended the task, for its process gave no sign of life: a log that broke off cannot say so."""
+    noted, top = case.context.lost_heartbeat, candidates[0] if candidates else None
+    if (
+        not noted
+        or evidence.chain is not None
+        or (top is not None and top.best is not None and top.score >= NAMED)
+    ):
+        return candidates
+    why = told.say(f"Airflow noted: {noted.partition(' See ')[0]}")
+    return raised(candidates, RootCause.WORKER_LOST, CERTAIN, why)
+
+
 def _never_started(case: Case, evidence: Evidence, candidates: Candidates, told: Told) -> Candidates:
     """No log and no start: no worker took it from its queue."""
     task = case.task
@@ -312,6 +325,7 @@ _RULES: Sequence[Rule] = (
     _data_report,
     _no_slots,
     _never_started,
+    _no_heartbeat,
     _together,
     _worked_lately,
     _rhythm,
