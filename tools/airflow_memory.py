@@ -12,6 +12,7 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from graph.domain import (
+    ACTIVE_STATES,
     AirflowHealth,
     Connection,
     DagInfo,
@@ -94,6 +95,16 @@ class MemoryAirflow(MemoryWorld):
         failed = [run.now for run in self._runs.values() if run.now.state == "failed"]
         ended = [(run.end, run) for run in failed if run.end is not None and run.end >= since]
         return tuple(run for _, run in sorted(ended, key=lambda one: one[0]))[:limit]
+
+    async def runs_in(self, state: str, *, dag_id: str = "", limit: int = 100) -> tuple[RunSnapshot, ...]:
+        self._reading("runs_in")
+        found = [one for one in self._runs.values() if one.now.state == state]
+        ours = [one for one in found if not dag_id or one.now.dag_id == dag_id]
+        return tuple(one.now for one in sorted(ours, key=lambda one: one.run_after))[:limit]
+
+    async def at_work(self, dag_id: str) -> bool:
+        self._reading("at_work")
+        return any(one.state in ACTIVE_STATES for one in self._all() if one.task.dag_id == dag_id)
 
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
         self._reading("updates_since")

@@ -47,6 +47,7 @@ class TaskSpec:
     operator: str = "PythonOperator"
     map_indexes: tuple[int, ...] = (-1,)
     trigger_rule: str = "all_success"  #: or all_done: runs whatever became of what is before it
+    depends_on_past: bool = False  #: waits for its instance in the run before
     scope: tuple[str, ...] = ()  #: its setup and teardown, which a clear of everything named takes along
 
 
@@ -64,6 +65,7 @@ class DagRow:
     version: int = 1
     owners: tuple[str, ...] = ("airflow",)
     has_import_errors: bool = False
+    max_active_runs: int = 16
 
     def after(self, task_id: str) -> set[str]:
         """Every task downstream of this one."""
@@ -136,6 +138,8 @@ class Scheduler:
             if run.now.state in FINISHED_RUN or dag.is_paused:
                 continue
             if run.now.state == "queued":
+                if self._active(dag.dag_id) >= dag.max_active_runs:
+                    continue
                 run.now = run.now.model_copy(update={"state": "running", "start": self._clock(), "end": None})
             self._propagate(dag, run)
             for row in self._ready(dag, run, retries=retries):
@@ -145,6 +149,9 @@ class Scheduler:
                     return row.now.task
             self._close(run)
         return None
+
+    def _active(self, dag_id: str) -> int:
+        return sum(one.now.state == "running" for one in self._runs.values() if one.now.dag_id == dag_id)
 
     def finish(self, row: TaskRow, result: Try) -> None:
         """End the try that is running."""
@@ -193,8 +200,22 @@ class Scheduler:
     def _ready(self, dag: DagRow, run: RunRow, *, retries: bool) -> Iterator[TaskRow]:
         for row in run.rows.values():
             waiting = row.now.state in WAITING and (retries or row.now.state != "up_for_retry")
-            if waiting and all(state in GOOD for state in self._upstream(dag, run, row)):
+            ready = waiting and all(state in GOOD for state in self._upstream(dag, run, row))
+            if ready and self._past_is_well(dag, run, row):
                 yield row
+
+    def _past_is_well(self, dag: DagRow, run: RunRow, row: TaskRow) -> bool:
+        """What `depends_on_past` asks: its instance in the run before succeeded or was skipped."""
+        task = row.now.task
+        if not dag.tasks[task.task_id].depends_on_past:
+            return True
+        earlier = [
+            one for one in self._runs.values() if one.now.dag_id == dag.dag_id and _due(one) < _due(run)
+        ]
+        if not earlier:
+            return True
+        before = max(earlier, key=_due).rows.get((task.task_id, task.map_index))
+        return before is None or before.now.state in GOOD
 
     def _upstream(self, dag: DagRow, run: RunRow, row: TaskRow) -> list[str]:
         before = dag.before(row.now.task.task_id)
@@ -249,6 +270,10 @@ class Scheduler:
 
     def _set(self, row: TaskRow, **changes: object) -> None:
         row.now = row.now.model_copy(update={"updated": self._clock(), **changes})
+
+
+def _due(run: RunRow) -> datetime:
+    return run.now.logical_date or run.run_after
 
 
 def new_run(dag: DagRow, run: RunSnapshot, now: datetime) -> RunRow:

@@ -90,11 +90,13 @@ class MemoryWorld:
         source: str = "",
         paused: bool = False,
         schedule: timedelta | None = None,
+        max_active_runs: int = 16,
     ) -> None:
         """A new DAG, or a new version of one that is there."""
         known = self._dags.get(dag_id)
         row = respec(known, tasks) if known else DagRow(dag_id, {one.task_id: one for one in tasks})
         row.tags, row.source, row.schedule = tuple(sorted(tags)), source, schedule
+        row.max_active_runs = max_active_runs
         row.is_paused, row.fileloc = paused, f"/opt/airflow/dags/{dag_id}.py"
         self._dags[dag_id] = row
 
@@ -139,6 +141,11 @@ class MemoryWorld:
             yield
         finally:
             self._recording = True
+
+    def change_dag(self, dag_id: str, **settings: object) -> None:
+        """Other settings of a DAG; its tasks and its version stay."""
+        for name, value in settings.items():
+            setattr(self._dags[dag_id], name, value)
 
     def add_variable(self, key: str, value: str, description: str | None = None) -> None:
         """Store a Variable as it is."""

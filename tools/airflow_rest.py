@@ -18,6 +18,7 @@ import httpx
 from pydantic import JsonValue
 
 from graph.domain import (
+    ACTIVE_STATES,
     AirflowHealth,
     Connection,
     DagInfo,
@@ -166,6 +167,17 @@ class AirflowRest:
         query += [("order_by", "end_date"), ("limit", str(limit))]
         call = _get("failed runs", "/dags/~/dagRuns", query=query)
         return await self._ask(call, translate.listed("dag_runs", translate.run_snapshot))
+
+    async def runs_in(self, state: str, *, dag_id: str = "", limit: int = 100) -> tuple[RunSnapshot, ...]:
+        query = [("state", state), ("order_by", "run_after"), ("limit", str(limit))]
+        call = _get(f"runs that are {state}", "/dags/{dag_id}/dagRuns", {"dag_id": dag_id or "~"}, query)
+        return await self._ask(call, translate.listed("dag_runs", translate.run_snapshot))
+
+    async def at_work(self, dag_id: str) -> bool:
+        query = [*(("state", state) for state in sorted(ACTIVE_STATES)), ("limit", "1")]
+        path = "/dags/{dag_id}/dagRuns/~/taskInstances"
+        call = _get(f"tasks of {dag_id!r} at work", path, {"dag_id": dag_id}, query)
+        return await self._ask(call, lambda found: bool(found["task_instances"]))
 
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
         query = [("updated_at_gte", since.isoformat()), ("order_by", "id")]

@@ -70,6 +70,12 @@ class AirflowGateway(Protocol):
     async def failed_runs_since(self, since: datetime, *, limit: int = 100) -> tuple[RunSnapshot, ...]:
         """DAG runs in state `failed` that ended at or after `since`, the oldest first, over all DAGs."""
 
+    async def runs_in(self, state: str, *, dag_id: str = "", limit: int = 100) -> tuple[RunSnapshot, ...]:
+        """DAG runs in this state, of one DAG or of all, the earliest due first."""
+
+    async def at_work(self, dag_id: str) -> bool:
+        """Whether any task instance of the DAG runs, waits for a worker, or will go on by itself."""
+
     async def updates_since(self, since: datetime, *, limit: int = 1000) -> tuple[TaskSnapshot, ...]:
         """Task instances that changed at or after `since`, oldest first, over all DAGs, in one request."""
 

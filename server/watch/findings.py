@@ -23,6 +23,7 @@ WORDS = {
     "pool_starvation": "tasks wait for a pool that is full",
     "duration_drift": "a task takes longer than it used to",
     "run_failed": "a run failed, though none of its tasks did",
+    "runs_deadlocked": "runs of a DAG wait for each other",
 }
 # Whether Airflow's parts are well is told by `server.people.conditions`, with the other things we depend on.
 TOLD_ELSEWHERE = frozenset({"component_unhealthy"})

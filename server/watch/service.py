@@ -14,6 +14,7 @@ from server.watch.runs import RunWatch
 from server.watch.schedules import ScheduleWatch
 from server.watch.store import WatchStore
 from server.watch.tasks import PoolWatch, TaskWatch
+from server.watch.turns import TurnWatch
 from server.watch.watch import Watch
 
 
@@ -68,6 +69,9 @@ def _watch(ground: Ground, runner: Runner) -> Watch:
             airflow=ground.airflow,
             airflow_id=settings.airflow_id,
             clock=clock,
+        ),
+        turns=TurnWatch(
+            findings=findings, airflow=ground.airflow, stuck_after=settings.stuck_after, clock=clock
         ),
         ring=runner.ring,
         clock=clock,

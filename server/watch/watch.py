@@ -5,7 +5,8 @@ trouble is near becomes a finding, told once and closed when it is over.
 
 Requests of one round, however many DAGs there are: 2 for health, 1 for pools, at most 5 pages of running
 tasks and 3 histories, at most 10 pages of DAGs, 4 for each of 5 suspects, 3 for each of 5 open questions, 1
-for failed runs and 3 for each of 10 of them, 2 for each of 10 that were told.
+for failed runs and 3 for each of 10 of them, 2 for each of 10 that were told, 1 for queued runs and 3 for
+each of 5 DAGs that have some.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from server.watch.runs import RunWatch
 from server.watch.schedules import ScheduleWatch
 from server.watch.store import WatchStore
 from server.watch.tasks import PoolWatch, TaskWatch
+from server.watch.turns import TurnWatch
 from tools.gateway import AirflowGateway
 
 log = structlog.get_logger("watch")
@@ -42,6 +44,7 @@ class Watch:
         tasks: TaskWatch,
         pools: PoolWatch,
         runs: RunWatch,
+        turns: TurnWatch,
         ring: Callable[[], None],
         clock: Callable[[], datetime],
     ) -> None:
@@ -52,6 +55,7 @@ class Watch:
         self._tasks = tasks
         self._pools = pools
         self._runs = runs
+        self._turns = turns
         self._ring = ring
         self._clock = clock
         self._ill: dict[str, int] = {}
@@ -68,6 +72,7 @@ class Watch:
         for job in (
             self._pools.scan,
             self._runs.scan,
+            lambda: self._turns.scan(scheduler_well=health.scheduler is not False),
             self._tasks.scan,
             lambda: self._schedules.scan(scheduler_well=health.scheduler is not False),
         ):

@@ -75,6 +75,25 @@ async def test_a_task_that_failed_by_itself_lost_no_heartbeat(
     assert await gateway.lost_heartbeat(chain(failed_run), 1) == ""
 
 
+async def test_runs_by_state_and_whether_a_dag_is_at_work(
+    gateway: AirflowGateway, failed_run: str, world: World
+) -> None:
+    slow = TaskRef(dag_id="contract_slow", run_id=f"at-work-{failed_run}", task_id="sleep")
+    await gateway.trigger("contract_slow", run_id=slow.run_id)
+    await world.running(slow)
+
+    everywhere = await gateway.runs_in("failed")
+    here = await gateway.runs_in("failed", dag_id="contract_chain")
+    running = await gateway.runs_in("running", dag_id="contract_slow")
+    busy = [await gateway.at_work(dag_id) for dag_id in ("contract_slow", "contract_chain")]
+    await gateway.mark_task(slow, "failed")
+
+    assert failed_run in {one.run_id for one in everywhere} & {one.run_id for one in here}
+    assert {one.dag_id for one in here} == {"contract_chain"}
+    assert slow.run_id in {one.run_id for one in running}
+    assert busy == [True, False]
+
+
 async def test_tries_hold_the_present_one_last(gateway: AirflowGateway, failed_run: str) -> None:
     (only,) = await gateway.tries(chain(failed_run))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,66 @@ async def test_a_run_that_is_gone_is_told_no_more(tmp_path: Path, clock: Clock) 
         await look(ward)
 
         assert await lasting(ward) == []
+
+
+def chained(clock: Clock, *, active: int) -> MemoryAirflow:
+    """Three daily runs of a task that depends on its past; the first one fails once."""
+    airflow = MemoryAirflow(clock=clock)
+
+    def tries(task: TaskRef, number: int) -> Try:
+        return Try("failed") if (task.run_id, number) == ("day_1", 1) else GOOD
+
+    airflow.add_dag("chain", [TaskSpec("load", tries, depends_on_past=True)], max_active_runs=active)
+    for day in (1, 2, 3):
+        airflow.start("chain", f"day_{day}", logical_date=START + timedelta(days=day))
+    return airflow
+
+
+async def cleared(airflow: MemoryAirflow) -> None:
+    first = TaskRef(dag_id="chain", run_id="day_1", task_id="load")
+    await airflow.settle()
+    with airflow.by_someone_else():
+        await airflow.clear("chain", "day_1", [first], dry_run=False)
+    await airflow.settle()
+
+
+async def test_runs_that_wait_for_each_other_are_told_until_one_moves(tmp_path: Path, clock: Clock) -> None:
+    airflow = chained(clock, active=2)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await cleared(airflow)
+        await look(ward)
+        assert await lasting(ward) == []  # the scheduler may be slow
+        for _ in range(11):
+            await look(ward)
+
+        (warning,) = await lasting(ward)
+        assert (warning.kind, warning.subject) == ("runs_deadlocked", "chain")
+        assert warning.numbers == {"dag_id": "chain", "queued": 1, "running": 2}
+        assert "behind 2 running ones (day_2, day_3)" in warning.text
+        airflow.change_dag("chain", max_active_runs=3)
+        await airflow.settle()
+        await look(ward)
+
+        assert await lasting(ward) == []
+
+
+@pytest.mark.parametrize(
+    ("active", "paused", "scheduler"),
+    [
+        pytest.param(3, False, True, id="there is room for all"),
+        pytest.param(2, True, True, id="the DAG is paused on purpose"),
+        pytest.param(2, False, False, id="the scheduler is away, which is told"),
+    ],
+)
+async def test_runs_that_wait_for_something_else_are_no_news(
+    tmp_path: Path, clock: Clock, active: int, paused: bool, scheduler: bool
+) -> None:
+    airflow = chained(clock, active=active)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await cleared(airflow)
+        airflow.change_dag("chain", is_paused=paused)
+        airflow.status = airflow.status.model_copy(update={"scheduler": scheduler})
+        for _ in range(15):
+            await look(ward)
+
+        assert [one for one in await lasting(ward) if one.kind == "runs_deadlocked"] == []
