@@ -88,8 +88,11 @@ class Members(Protocol):
     async def join(self, case: Case) -> Joined | None:
         """Stand for the causes that knowledge reads in the log; or join who stands for one, committed."""
 
+    async def let_go(self, why: str) -> int:
+        """Stand for no cause any more: what waits or was released is new again; how many, committed."""
+
     async def part(self, case: Case) -> int:
-        """Let the others go when the log surely names another cause than theirs; how many, committed."""
+        """Let the others go when the log surely names another cause than theirs; how many."""
 
     async def correlates(self) -> bool:
         """Whether others may join this incident."""
@@ -123,6 +126,10 @@ class NoMembers:
     async def join(self, case: Case) -> Joined | None:
         """Nobody."""
         return None
+
+    async def let_go(self, why: str) -> int:
+        """There is nobody."""
+        return 0
 
     async def part(self, case: Case) -> int:
         """There is nobody."""

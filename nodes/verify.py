@@ -6,7 +6,17 @@ from datetime import datetime, timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import ActionClass, Check, FixPlan, Outcome, Status, TaskRef, TaskSnapshot, Verification
+from graph.domain import (
+    ActionClass,
+    Check,
+    FixPlan,
+    Group,
+    Outcome,
+    Status,
+    TaskRef,
+    TaskSnapshot,
+    Verification,
+)
 from graph.errors import NotFound
 from graph.state import HealState
 from nodes.choosing import failed_members
@@ -15,6 +25,7 @@ from nodes.following import follow, for_all, gave_up
 from nodes.requests import verify_request
 from nodes.schedules import verify_schedule
 from nodes.waiting import wait_for
+from tools.durations import in_words
 from tools.missed import is_schedule
 from tools.requested import is_request
 from tools.verification import judge, look
@@ -22,8 +33,10 @@ from tools.verification import judge, look
 STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else keep things from getting worse
 LOOK_AGAIN = timedelta(seconds=60)  # events and the poll wake it sooner
 MOMENT = timedelta(seconds=1)
+STARTS_WITHIN = timedelta(minutes=10)  # else the others of its cause do not wait for it
 LOST_AFTER = timedelta(seconds=30)  # an ended run does not start again by itself
 FEW, MANY = 5, 1000  # task instances that are looked through for a recurrence: first, and when all are newer
+OWN = "what became of this one is its own"
 LOST = "Airflow ended the run while the task was cleared, and did not start it: clear it once more in Airflow"
 
 
@@ -48,6 +61,7 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     try:
         world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
     except NotFound as exc:
+        await deps.members.let_go(OWN)
         return _handed_over(Verification(outcome=None), f"it cannot be verified any more: {exc}")
     kinds = [deps.catalogue.get(action.name) for action in plan.actions]
     changed = any(kind.writes and kind.kind is ActionClass.REVERSIBLE for kind in kinds)
@@ -56,14 +70,17 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     found = judge(world, try_before=before, changed_settings=changed, marked=marked)
     now = deps.clock()
     if found.outcome is None:
-        if now > state["applied_at"] + deps.limits.outcome_timeout:
+        since = now - state["applied_at"]
+        if since > deps.limits.outcome_timeout:
+            await deps.members.let_go(OWN)
             return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
-        if (
-            world.task.state == "none"
-            and now > state["applied_at"] + LOST_AFTER
-            and await _run_ended(state, deps)
-        ):
+        if world.task.state == "none" and since > LOST_AFTER and await _run_ended(state, deps):
+            await deps.members.let_go(OWN)
             return _handed_over(found, LOST)
+        if since > STARTS_WITHIN and world.task.try_number <= before and not _approved_for_all(state):
+            await deps.members.let_go(
+                f"this one has not started within {in_words(STARTS_WITHIN.total_seconds())}"
+            )
         wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
         return _if_new(found, state)
     if found.outcome is Outcome.NOT_HEALED:
@@ -99,6 +116,11 @@ def _just_looked(state: HealState, deps: Deps) -> bool:
     """Whether the watch begins here: the world was read a moment ago, and found well."""
     looked_at = state.get("looked_at")
     return looked_at is not None and looked_at <= deps.clock() < looked_at + MOMENT
+
+
+def _approved_for_all(state: HealState) -> bool:
+    """Whether a person approved the others with this one: they would be asked about once more."""
+    return bool((state.get("group") or Group()).approved_by)
 
 
 async def _run_ended(state: HealState, deps: Deps) -> bool:

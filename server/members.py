@@ -161,13 +161,17 @@ class StoreMembers:
         return len(found.all()) < TOLD
 
     async def part(self, case: Case) -> int:
-        """Stand for nothing any more when the log surely names something else; the others are new again."""
+        """Let the others go when the log surely names something else than this incident stands for."""
         if self._look is None:
             return 0
         with store_errors("looking for others of the same cause"):
             held = await STANDING.look(self._engine, {"b_id": self._record.id})
         if not held or not await self._look.parted(case, {row.resource: row.family for row in held}):
             return 0
+        return await self.let_go("this one failed of another cause than they did")
+
+    async def let_go(self, why: str) -> int:
+        """Stand for nothing any more; the others are new again."""
         lease, given = self._draft.lease, {"b_id": self._record.id}
 
         async def write(writing: Writing) -> int:
@@ -179,7 +183,7 @@ class StoreMembers:
         with store_errors("letting others go"):
             gone = await self._store.writer.run(write)
         if gone:
-            line = {"name": "let_go", "node": "diagnose", "data": {"failures": gone}}
+            line = {"name": "let_go", "node": "diagnose", "data": {"failures": gone, "why": why}}
             self._draft.add([line], {})
         return gone
 

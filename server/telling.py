@@ -98,8 +98,7 @@ def sentence(name: str, data: Data) -> str:
         case "gathered":
             return f"{_of(data, 'so_far')} so far"
         case "let_go":
-            told = "this one failed of another cause than they did"
-            return f"{_of(data, 'failures')} failures are looked at afresh: {told}"
+            return f"{_of(data, 'failures')} failures are looked at afresh: {_of(data, 'why')}"
         case "wave_sent":
             return f"wave {_of(data, 'wave')}: {_of(data, 'task_instances')} task instances"
         case "intervened":

@@ -180,6 +180,45 @@ async def test_a_first_task_that_fails_of_another_cause_keeps_nobody_waiting(
         assert ward.writes() == 12
 
 
+async def test_a_first_task_whose_own_data_are_wrong_keeps_nobody_waiting(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 12)
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        source.up = True
+        source.half = {tasks[0].dag_id}
+        await pass_time(ward)
+
+        first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
+        assert first.outcome is Outcome.ESCALATED
+        assert "5 rows, 10 declared" in first.reason
+        assert second.outcome is Outcome.HEALED, second.reason
+        assert "11 of 11 task instances succeeded" in second.reason
+
+
+async def test_a_first_task_that_does_not_start_keeps_nobody_waiting_for_long(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 12)
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        source.up = True
+        airflow.change_dag(tasks[0].dag_id, max_active_runs=0)
+        await pass_time(ward, 50)
+        assert await parts(ward) == {"waiting": 11}
+        await pass_time(ward, 90)
+
+        first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
+        assert second.outcome is Outcome.HEALED, second.reason
+        assert first.status is Status.WAITING_OUTCOME
+        airflow.change_dag(tasks[0].dag_id, max_active_runs=1)
+        await airflow.settle()
+        await pass_time(ward)
+
+        assert (await ward.service.store.incident(first.id)).outcome is Outcome.HEALED
+
+
 async def test_people_are_asked_once_about_all_that_need_them(
     tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
 ) -> None:
