@@ -22,7 +22,7 @@ PALETTE = (
 )
 LANES = 12  # pipelines with a lane of their own
 CAUSES = 7
-FIXES = {"fix_applied": ("Fix applied", "busy"), "fix_undone": ("Fix taken back", "calm")}
+FIXES = {"fix_applied": ("Fix applied", "busy"), "fix_undone": ("Fix given up", "calm")}
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 FONT = "ui-sans-serif, system-ui, sans-serif"
 QUIET, LINE = "#7d8f92", "#8fa0a240"

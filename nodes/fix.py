@@ -199,8 +199,9 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
         return {**cleared, "outcome": Outcome.ESCALATED, "reason": why}
     if moved := state.get("stale"):
         return {**cleared, "stale": moved}
-    told = "the plan did not help and was taken back"
-    return {**cleared, "stale": told, "taken_back": await _took_back(state, deps)}
+    taken_back = await _took_back(state, deps)
+    told = "the plan did not help" + (" and was taken back" if taken_back else "")
+    return {**cleared, "stale": told, "taken_back": taken_back}
 
 
 async def _stands(state: HealState, deps: Deps) -> bool:

@@ -146,6 +146,8 @@ def _fate(member: Member, now: TaskSnapshot | None, group: Group, deps: Deps) ->
         return Part.HEALED, ""
     if now.state == "failed" and fresh:
         return Part.FAILED, f"failed again on try {now.try_number}"
+    if fresh and now.final:
+        return Part.LEFT, f"it ran again and is {now.state}"
     since = deps.clock() - (group.sent_at or deps.clock())
     if not fresh and since > STARTS and now.state in {"failed", "upstream_failed", "skipped", "removed"}:
         return Part.LEFT, f"it is {now.state} and was not run again"

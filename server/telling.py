@@ -30,7 +30,7 @@ TITLES = {
     "waiting": "Waiting",
     "fix_applied": "Fix applied",
     "fix_stopped": "Fix stopped half way",
-    "fix_undone": "Fix taken back",
+    "fix_undone": "Fix given up",
     "checked": "Result checked",
     "withdrawn": "Plan withdrawn",
     "noted": "Noted",

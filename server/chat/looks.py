@@ -127,7 +127,7 @@ async def changed(desk: Desk, rest: str) -> Said:
     lines = [f"{window.words} ({clock(window.since, desk.zone)} to {clock(window.until, desk.zone)}):"]
     lines.append(f"{counts['opened']} incidents opened, {counts['ended']} ended")
     lines += [f"  {count} {name.replace('_', ' ')}" for name, count in outcomes.most_common()]
-    lines.append(f"{counts['fix_applied']} fixes applied, {counts['fix_undone']} taken back")
+    lines.append(f"{counts['fix_applied']} fixes applied, {counts['fix_undone']} given up")
     lines.append(f"{counts['asked']} questions to people, {counts['answered']} answered")
     for one in reversed([one for one in events if one.name in TELLING][:LISTED]):
         data = one.data if isinstance(one.data, dict) else {}

@@ -245,6 +245,7 @@ async def test_a_plan_that_changed_nothing_leaves_nothing_to_take_back(
     )
 
     assert not found["taken_back"]
+    assert found["stale"] == "the plan did not help"
     assert found["plan"] is None
 
 

@@ -219,6 +219,22 @@ async def test_a_first_task_that_does_not_start_keeps_nobody_waiting_for_long(
         assert (await ward.service.store.incident(first.id)).outcome is Outcome.HEALED
 
 
+async def test_a_member_that_skips_itself_is_waited_for_no_longer(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 4)
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        source.up = True
+        source.idle = {tasks[2].dag_id}
+        await pass_time(ward)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.HEALED, record.reason
+        assert "3 of 4 task instances succeeded; 1 were left to others" in record.reason
+        assert await parts(ward) == {"healed": 2, "left": 1}
+
+
 async def test_people_are_asked_once_about_all_that_need_them(
     tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
 ) -> None:
