@@ -20,6 +20,7 @@ from graph.domain import Answer, AnswerKind, Outcome, RootCause, Severity, Statu
 from graph.errors import AirmedicError, LeaseLost
 from graph.state import HealState
 from nodes.deps import Deps
+from server.background import forever
 from server.draft import Draft
 from server.drift import Drift
 from server.driving import Taken
@@ -112,19 +113,14 @@ class Runner:
 
     async def run(self) -> None:
         """Drive until cancelled."""
-        self._beats.expect("runner", every=TICK)
         try:
-            while True:
-                await self._heed_clock()
-                await self.drive_due()
-                self._beats.beat("runner")
-                try:
-                    await asyncio.wait_for(self._bell.wait(), timeout=TICK)
-                except TimeoutError:
-                    continue
-                self._bell.clear()
+            await forever("runner", self._round, every=TICK, beats=self._beats, bell=self._bell)
         finally:
             await self.drain()
+
+    async def _round(self) -> None:
+        await self._heed_clock()
+        await self.drive_due()
 
     async def _heed_clock(self) -> None:
         """When the clock was put back, what slept until a time of before is looked at now."""

@@ -156,3 +156,30 @@ async def test_a_closed_incident_leaves_no_checkpoint(tmp_path: Path, clock: Clo
 
         assert (await ward.only()).outcome is Outcome.HEALED
         assert (await ward.service.store.taken(leases))[record.id].checkpoint is None
+
+
+async def test_a_defect_while_looking_for_work_does_not_end_the_healing(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        store, claims = ward.service.store, 0
+        claim_due = store.claim_due
+
+        async def claim(**given: Any) -> list[Lease]:
+            nonlocal claims
+            claims += 1
+            if claims == 1:
+                raise RuntimeError("nobody thought of this")
+            return await claim_due(**given)
+
+        monkeypatch.setattr(store, "claim_due", claim)
+        running = asyncio.create_task(ward.service.runner.run())
+        while claims < 2:
+            ward.service.runner.ring()
+            await asyncio.sleep(0)
+            assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
