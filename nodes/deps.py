@@ -88,7 +88,7 @@ class Members(Protocol):
     async def join(self, case: Case) -> Joined | None:
         """Stand for the causes that knowledge reads in the log; or join who stands for one, committed."""
 
-    async def let_go(self, why: str) -> int:
+    async def let_go(self, why: str, *, node: str) -> int:
         """Stand for no cause any more: what waits or was released is new again; how many, committed."""
 
     async def part(self, case: Case) -> int:
@@ -127,7 +127,7 @@ class NoMembers:
         """Nobody."""
         return None
 
-    async def let_go(self, why: str) -> int:
+    async def let_go(self, why: str, *, node: str) -> int:
         """There is nobody."""
         return 0
 

@@ -195,7 +195,8 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
     if task.state == "success" and not state.get("stale"):
         failed = [check.detail for check in state["verification"].checks if check.ok is False]
         why = f"the task is green and its run or data are not: {'; '.join(failed)}"
-        await deps.members.let_go("this one ran well, and what is wrong with its run or data is its own")
+        own = "this one ran well, and what is wrong with its run or data is its own"
+        await deps.members.let_go(own, node="fix")
         return {**cleared, "outcome": Outcome.ESCALATED, "reason": why}
     if moved := state.get("stale"):
         return {**cleared, "stale": moved}

@@ -61,7 +61,7 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     try:
         world = await look(deps.airflow, failure.task, deps.catalogue.reruns(plan), marked=marked)
     except NotFound as exc:
-        await deps.members.let_go(OWN)
+        await deps.members.let_go(OWN, node="verify")
         return _handed_over(Verification(outcome=None), f"it cannot be verified any more: {exc}")
     kinds = [deps.catalogue.get(action.name) for action in plan.actions]
     changed = any(kind.writes and kind.kind is ActionClass.REVERSIBLE for kind in kinds)
@@ -72,15 +72,14 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     if found.outcome is None:
         since = now - state["applied_at"]
         if since > deps.limits.outcome_timeout:
-            await deps.members.let_go(OWN)
+            await deps.members.let_go(OWN, node="verify")
             return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
         if world.task.state == "none" and since > LOST_AFTER and await _run_ended(state, deps):
-            await deps.members.let_go(OWN)
+            await deps.members.let_go(OWN, node="verify")
             return _handed_over(found, LOST)
         if since > STARTS_WITHIN and world.task.try_number <= before and not _approved_for_all(state):
-            await deps.members.let_go(
-                f"this one has not started within {in_words(STARTS_WITHIN.total_seconds())}"
-            )
+            late = f"this one has not started within {in_words(STARTS_WITHIN.total_seconds())}"
+            await deps.members.let_go(late, node="verify")
         wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
         return _if_new(found, state)
     if found.outcome is Outcome.NOT_HEALED:

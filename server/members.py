@@ -168,10 +168,12 @@ class StoreMembers:
             held = await STANDING.look(self._engine, {"b_id": self._record.id})
         if not held or not await self._look.parted(case, {row.resource: row.family for row in held}):
             return 0
-        return await self.let_go("this one failed of another cause than they did")
+        return await self.let_go("this one failed of another cause than they did", node="diagnose")
 
-    async def let_go(self, why: str) -> int:
+    async def let_go(self, why: str, *, node: str) -> int:
         """Stand for nothing any more; the others are new again."""
+        if not await self.correlates():
+            return 0
         lease, given = self._draft.lease, {"b_id": self._record.id}
 
         async def write(writing: Writing) -> int:
@@ -183,7 +185,7 @@ class StoreMembers:
         with store_errors("letting others go"):
             gone = await self._store.writer.run(write)
         if gone:
-            line = {"name": "let_go", "node": "diagnose", "data": {"failures": gone, "why": why}}
+            line = {"name": "let_go", "node": node, "data": {"failures": gone, "why": why}}
             self._draft.add([line], {})
         return gone
 
