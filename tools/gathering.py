@@ -22,6 +22,7 @@ RUN_READS = 50
 PAUSE = 0.2  # seconds between two reads
 AROUND = timedelta(minutes=5)
 _LAST_GROUP, _LAST = "::group::Post Execute", "::endgroup::"  # the end of an Airflow 3 task's log
+_RAISED = "Traceback (most recent call last):"
 _TAIL = 300  # characters: the group is empty but for what a task's own hooks print
 
 
@@ -62,8 +63,11 @@ def is_whole(log: TaskLog) -> bool:
 
 
 async def lost_heartbeat(airflow: AirflowGateway, task: TaskSnapshot, log: TaskLog) -> str:
-    """What Airflow noted of a try whose log breaks off; empty when it noted nothing, or may not be asked."""
-    if task.state != "failed" or is_whole(log):
+    """What Airflow noted of a try whose log breaks off; empty when it noted nothing, or may not be asked.
+
+    A log that holds what was raised tells for itself, and is not asked about.
+    """
+    if task.state != "failed" or is_whole(log) or _RAISED in log.text:
         return ""
     return await _or(airflow.lost_heartbeat(task.task, task.try_number), "")
 

@@ -57,6 +57,7 @@ async def test_a_transient_failure_heals(ward: Ward) -> None:
     assert steps["clear_task"] is Step.CONFIRMED
 
 
+RAISED = "ERROR - Task failed\nTraceback (most recent call last):\nKeyError: 'email'\n"
 WHOLE = "ERROR - boom\n::group::Post Execute\n::endgroup::\n"
 
 
@@ -65,6 +66,7 @@ WHOLE = "ERROR - boom\n::group::Post Execute\n::endgroup::\n"
     [
         pytest.param("INFO - startup", "no heartbeat in 300 s", id="the log breaks off"),
         pytest.param(WHOLE, "", id="a whole log tells for itself"),
+        pytest.param(RAISED, "", id="what was raised tells for itself"),
     ],
 )
 async def test_airflow_is_asked_why_a_log_breaks_off(
