@@ -29,6 +29,7 @@ from server.audit.chain import (
     canonical,
 )
 from server.db.database import store_errors
+from server.db.packed import entry_of
 from server.db.prepared import Prepared
 from server.db.tables import table_of
 from server.db.tables_people import AuditHeadRow, AuditRow
@@ -131,9 +132,10 @@ class AuditTrail:
     ) -> AsyncIterator[StoredEntry]:
         """All entries in order, a page at a time."""
         row = AuditRow
+        body = entry_of(col(row.body), sqlite=self._engine.dialect.name == "sqlite")
         while True:
             query = select(
-                col(row.seq), col(row.at), col(row.kind), col(row.incident_id), col(row.body), col(row.mac)
+                col(row.seq), col(row.at), col(row.kind), col(row.incident_id), body, col(row.mac)
             ).where(col(row.seq) > after)
             if since is not None:
                 query = query.where(col(row.at) >= since)

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from sqlalchemy import JSON, Index, Integer, String, Text
 from sqlmodel import Column, Field, SQLModel
 
+from server.db.packed import PackedEntry
 from server.db.tables import RowId, UtcDateTime
 
 
@@ -64,7 +65,7 @@ class AuditRow(SQLModel, table=True):
     at: datetime = _time(nullable=False)
     kind: str = Field(sa_type=String(40))
     incident_id: int | None = Field(default=None, sa_column=Column(RowId, index=True, nullable=True))
-    body: str = Field(sa_type=Text)
+    body: str = Field(sa_type=PackedEntry)
     mac: str = Field(sa_type=String(64))
 
 

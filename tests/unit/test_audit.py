@@ -9,18 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col
 from typer.testing import CliRunner
 
 from cli.audit import app
 from graph.checkpoint import CarriedSaver
 from graph.domain import AnswerKind, EvidenceLine, Step
 from graph.errors import LeaseLost, PolicyInvalid, SettingsInvalid
-from server.audit.chain import AuditEntry, AuditKeys
+from server.audit.chain import AuditEntry, AuditKeys, Break
 from server.audit.trail import AuditTrail
 from server.db.database import open_database
+from server.db.tables_people import AuditRow
 from server.draft import Draft
 from server.ledger import StoreLedger
 from server.record import Lease
@@ -110,6 +112,24 @@ async def test_tampering_is_found_and_the_entry_named(
 
     assert broken is not None
     assert (broken.seq, words in broken.why) == (seq, True), broken
+
+
+@pytest.mark.parametrize("edit", [("entry 3", "entry x"), ('"rule"', '"Rule"')])
+async def test_an_entry_written_anew_in_the_databases_own_form_is_found(
+    engine: AsyncEngine, trail: AuditTrail, edit: tuple[str, str]
+) -> None:
+    for number in range(1, 5):
+        await trail.note("decided", by="rule", why=f"entry {number}")
+    await tamper(engine)
+    async with engine.begin() as connection:
+        query = select(col(AuditRow.body)).where(col(AuditRow.seq) == 3)
+        body = (await connection.execute(query)).scalar_one()
+        changed = update(AuditRow).where(col(AuditRow.seq) == 3).values(body=body.replace(*edit))
+        await connection.execute(changed)
+
+    _, broken = await trail.verify()
+
+    assert broken == Break(3, "entry 3 was changed, or another was put in its place")
 
 
 async def test_a_tail_cut_together_with_the_head_shows_against_a_kept_one(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from server.observe.tally import SETTLED, Tally
 from tests.unit.serving import Api, open_api
@@ -94,6 +95,22 @@ async def test_another_process_and_a_later_one_count_the_same(api: Api) -> None:
 
     assert await second.read() == await first.read()
     assert (await first.read()).totals["occurrences"] == {'["webhook", "failure"]': 1}
+
+
+@pytest.mark.parametrize("body", ["'{}'", "'[1]'", "'no JSON'", "CAST(x'02fffe' AS TEXT)", "x'02fffe'"])
+async def test_an_entry_that_was_tampered_with_is_not_counted(api: Api, body: str) -> None:
+    await heal(api)
+    async with api.service.people.engine.begin() as connection:
+        for statement in (
+            "DROP TRIGGER audit_no_update",
+            f"UPDATE audit SET body = {body} WHERE kind = 'write_confirmed'",
+        ):
+            await connection.execute(text(statement))
+
+    seen = await scrape(api)
+
+    assert seen["airmedic_decisions_total", "on", "ask"] == 1
+    assert not any(key[0] == "airmedic_actions_total" for key in seen)
 
 
 async def test_events_the_plugin_dropped_are_counted(api: Api) -> None:

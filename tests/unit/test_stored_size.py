@@ -11,10 +11,13 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from evals.benchmarks.herd import LOG, heal_all, open_herd
 from graph.domain import Outcome
+from server.audit.chain import AuditKeys
+from server.audit.trail import AuditTrail
 from server.db.database import MIGRATIONS, open_database
 from server.db.tables import EventRow
 from server.record import LogQuery
@@ -24,7 +27,7 @@ from tests.factories import Clock
 LONG_LOG = (
     "".join(f"[2026-03-01T02:59:00.000Z] INFO - row {n} of the table read\n" for n in range(9000)) + LOG
 )
-MOST = 9000  # bytes
+MOST = 6800  # bytes
 SAID = "everything that was said of it " * 10
 LINES: list[Any] = [
     pytest.param({"reason": SAID}, bytes, id="a long line"),
@@ -97,13 +100,22 @@ def migrate(connection: Connection, version: str) -> None:
 async def test_a_store_of_before_goes_on_and_goes_back(kind: str, new_database: Any) -> None:
     async with open_database(new_database(kind)) as engine:
         line = {"at": Clock()(), "name": "line", "level": "info"}
+        trail = AuditTrail(engine, keys=AuditKeys(), clock=Clock())
+        await trail.note("decided", by="rule", why=SAID)
         async with engine.begin() as connection:
             await connection.execute(insert(EventRow).values(**line, data={"reason": SAID}))
             await connection.run_sync(migrate, "0011")
-            stored = (await connection.execute(text("SELECT data FROM event"))).scalar_one()
-            assert SAID in str(stored)  # as the program of before reads it
+            for stored in ("SELECT data FROM event", "SELECT body FROM audit"):
+                # as the program of before reads it
+                assert SAID.strip() in str((await connection.execute(text(stored))).scalar_one())
+            with pytest.raises(DBAPIError, match="append-only"):
+                async with connection.begin_nested():
+                    await connection.execute(text("UPDATE audit SET kind = 'x'"))
         async with engine.begin() as connection:
             await connection.run_sync(migrate, "head")
             await connection.execute(insert(EventRow).values(**line, data={"reason": SAID + "again"}))
             read = await connection.execute(select(col(EventRow.data)).order_by(col(EventRow.id)))
             assert list(read.scalars()) == [{"reason": SAID}, {"reason": SAID + "again"}]
+        await trail.note("decided", by="rule", why="later")
+        check, broken = await trail.verify()
+        assert (check.seq, broken) == (2, None)
