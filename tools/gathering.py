@@ -23,6 +23,7 @@ PAUSE = 0.2  # seconds between two reads
 AROUND = timedelta(minutes=5)
 _LAST_GROUP, _LAST = "::group::Post Execute", "::endgroup::"  # the end of an Airflow 3 task's log
 _RAISED = "Traceback (most recent call last):"
+_UNHEARD = "'reason': 'invalid_state'"  # to a task that reports after Airflow has ended it
 _TAIL = 300  # characters: the group is empty but for what a task's own hooks print
 
 
@@ -63,11 +64,13 @@ def is_whole(log: TaskLog) -> bool:
 
 
 async def lost_heartbeat(airflow: AirflowGateway, task: TaskSnapshot, log: TaskLog) -> str:
-    """What Airflow noted of a try whose log breaks off; empty when it noted nothing, or may not be asked.
+    """What Airflow noted of a try that it ended; empty when it noted nothing, or may not be asked.
 
-    A log that holds what was raised tells for itself, and is not asked about.
+    A log that is whole, or holds what was raised, tells for itself and is not asked about, unless Airflow
+    refused to hear of the try.
     """
-    if task.state != "failed" or is_whole(log) or _RAISED in log.text:
+    told = is_whole(log) or _RAISED in log.text
+    if task.state != "failed" or (told and _UNHEARD not in log.text):
         return ""
     return await _or(airflow.lost_heartbeat(task.task, task.try_number), "")
 

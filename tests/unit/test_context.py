@@ -232,6 +232,18 @@ def test_the_context_makes_it_surer(base: KnowledgeBase, error: str, context: di
     assert said.context[-1] in said.summary
 
 
+def test_what_airflow_refused_to_hear_of_a_try_it_had_ended_is_an_effect(base: KnowledgeBase) -> None:
+    refusal = (
+        "AirflowRuntimeError: API_SERVER_ERROR: {'status_code': 409, 'detail': {'detail': {'reason': "
+        "'invalid_state', 'message': 'TI was not in the running state so it cannot be updated'}}}"
+    )
+    alone = ask(base, failed(refusal))
+    noted = ask(base, failed(refusal), lost_heartbeat=NO_BEAT)
+
+    assert (alone.root_cause, alone.transient) == (RootCause.PLATFORM_ERROR, False)
+    assert (noted.root_cause, noted.transient) == (RootCause.WORKER_LOST, True)
+
+
 def test_what_was_raised_comes_before_a_lost_heartbeat(base: KnowledgeBase) -> None:
     assert ask(base, failed("KeyError: 'email'"), lost_heartbeat=NO_BEAT).root_cause is RootCause.CODE_ERROR
 

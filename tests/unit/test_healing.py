@@ -67,6 +67,9 @@ WHOLE = "ERROR - boom\n::group::Post Execute\n::endgroup::\n"
         pytest.param("INFO - startup", "no heartbeat in 300 s", id="the log breaks off"),
         pytest.param(WHOLE, "", id="a whole log tells for itself"),
         pytest.param(RAISED, "", id="what was raised tells for itself"),
+        pytest.param(
+            f"ERROR - {{'reason': 'invalid_state'}}\n{WHOLE}", "no heartbeat in 300 s", id="unheard"
+        ),
     ],
 )
 async def test_airflow_is_asked_why_a_log_breaks_off(

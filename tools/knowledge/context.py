@@ -200,15 +200,17 @@ def _no_slots(case: Case, evidence: Evidence, candidates: Candidates, told: Told
 
 
 def _no_heartbeat(case: Case, evidence: Evidence, candidates: Candidates, told: Told) -> Candidates:
-    """Airflow ended the task, for its process gave no sign of life: a log that broke off cannot say so."""
+    """Airflow ended the task, for its process gave no sign of life: its log broke off, or goes on in vain.
+
+    From then on Airflow's own server refuses what the task reports: that is the effect, not the cause.
+    """
     noted, top = case.context.lost_heartbeat, candidates[0] if candidates else None
-    if (
-        not noted
-        or evidence.chain is not None
-        or (top is not None and top.best is not None and top.score >= NAMED)
-    ):
+    refused = top is not None and top.cause is RootCause.PLATFORM_ERROR
+    named = evidence.chain is not None or (top is not None and top.best is not None and top.score >= NAMED)
+    if not noted or (named and not refused):
         return candidates
     why = told.say(f"Airflow noted: {noted.partition(' See ')[0]}")
+    candidates = lower(candidates, RootCause.PLATFORM_ERROR, NAMED)
     return raised(candidates, RootCause.WORKER_LOST, CERTAIN, why)
 
 
