@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from graph.domain import Connection, DagInfo, Pool, RunSnapshot, TaskInfo, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused, Conflict, InvalidRequest, NotFound
+from tools.airflow_translate import NO_HEARTBEAT
 from tools.gateway import AirflowGateway
 
 API = "/api/v2/"
@@ -50,6 +51,7 @@ class RestDoor:
             ("GET", "pools", self._pools),
             ("GET", "pools/*", self._pool),
             ("GET", "importErrors", self._imports),
+            ("GET", "eventLogs", self._events),
         ]
 
     async def answer(self, method: str, target: str, body: Json) -> Answer:
@@ -99,6 +101,8 @@ class RestDoor:
         return _page(found[start : start + body["page_limit"]])
 
     async def _history(self, names: list[str], query: Query, _body: Json) -> Json:
+        if "state" in query:  # whether any is at work: only the number is looked at
+            return {"task_instances": [{}] if await self._airflow.at_work(names[0]) else []}
         return _page(await self._airflow.history(names[0], _one(query, "task_id")))
 
     async def _run_tasks(self, names: list[str], _query: Query, _body: Json) -> Json:
@@ -125,10 +129,14 @@ class RestDoor:
         return _task(await self._airflow.task(_ref(names)))
 
     async def _runs(self, names: list[str], query: Query, _body: Json) -> Json:
-        if names[0] == "~":
-            since = datetime.fromisoformat(_one(query, "end_date_gte", ""))
-            return {"dag_runs": [_run(one) for one in await self._airflow.failed_runs_since(since)]}
-        found = await self._airflow.recent_runs(names[0], limit=int(_one(query, "limit", "100")))
+        limit, dag_id = int(_one(query, "limit", "100")), names[0].replace("~", "")
+        if "end_date_gte" in query:
+            since = datetime.fromisoformat(_one(query, "end_date_gte"))
+            found = await self._airflow.failed_runs_since(since)
+        elif "state" in query:
+            found = await self._airflow.runs_in(_one(query, "state"), dag_id=dag_id, limit=limit)
+        else:
+            found = await self._airflow.recent_runs(dag_id, limit=limit)
         return {"dag_runs": [_run(one) for one in found]}
 
     async def _run(self, names: list[str], _query: Query, _body: Json) -> Json:
@@ -170,6 +178,13 @@ class RestDoor:
             for one in found
         ]
         return {"import_errors": rows}
+
+    async def _events(self, _names: list[str], query: Query, _body: Json) -> Json:
+        if _one(query, "event") != NO_HEARTBEAT:
+            raise NotFound("of the event log only lost heartbeats are told here")
+        task = _ref([_one(query, name) for name in ("dag_id", "run_id", "task_id", "map_index")])
+        note = await self._airflow.lost_heartbeat(task, int(_one(query, "try_number")))
+        return {"event_logs": [{"extra": note}] if note else []}
 
     # --- writing ---
 
