@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -17,6 +18,7 @@ from server.access.idempotency import Idempotency
 from server.access.limits import Bodies, Envelope, Fence, Gate, Senders
 from server.chat.chat import open_chat
 from server.demo.source import SourceState, employees_router
+from server.examples import add_examples
 from server.observe.metrics import Metrics
 from server.observe.pulse import Pulse
 from server.problems import Problem, add_problem_handlers, documented
@@ -55,6 +57,12 @@ class Application(FastAPI):
             return
         scope["app"] = self
         await self.lane(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The document at `/openapi.json`, with an example of each answer."""
+        if self.openapi_schema is None:
+            add_examples(super().openapi())
+        return super().openapi()
 
 
 def create_app(

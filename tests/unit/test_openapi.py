@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator, validator_for
 
 from server.app import create_app
+from server.examples import FILE
 from tests.unit.serving import make_settings
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -82,6 +84,21 @@ def test_every_body_has_examples_that_fit(document: dict[str, Any]) -> None:
         schema = {**media["schema"], "components": document["components"]}
         for one in given:
             validator_for(schema).validate(one)
+
+
+def test_every_answer_has_an_example_that_fits(document: dict[str, Any]) -> None:
+    shown = set()
+    for _, path, one in operations(document):
+        for status, answer in one["responses"].items():
+            media = answer.get("content", {}).get("application/json")
+            if media is None or not status.startswith("2"):
+                continue
+            shown.add(one["operationId"])
+            assert media["example"] is not None, path
+            schema = {**media["schema"], "components": document["components"]}
+            validator_for(schema).validate(media["example"])
+
+    assert shown == set(json.loads(FILE.read_text("utf-8")))
 
 
 def test_every_schema_is_one(document: dict[str, Any]) -> None:
