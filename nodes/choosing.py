@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from graph.domain import (
+    STARTED_STATES,
     DagInfo,
     Decision,
     Diagnosis,
@@ -36,7 +37,7 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
     planned = Planned() if alone else make_plans(diagnosis, situation)
     refused: list[str] = []
     for plan in (*asked, *planned.plans):
-        if plan.id in spent or (failure.state == "running" and deps.catalogue.reruns(plan)):
+        if plan.id in spent or (failure.state in STARTED_STATES and deps.catalogue.reruns(plan)):
             continue  # what still runs is a person's to end
         decision = await ask_policy(deps, plan, diagnosis=diagnosis, failure=failure, spent=spent)
         if decision.verdict is Verdict.NEVER:

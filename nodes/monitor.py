@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Incident, IncidentKind, Outcome, Status, TaskSnapshot
+from graph.domain import STARTED_STATES, Incident, IncidentKind, Outcome, Status, TaskSnapshot
 from graph.errors import NotFound
 from graph.state import HealState
 from nodes.deps import Deps
@@ -94,7 +94,7 @@ async def _stuck(state: HealState, task: TaskSnapshot, deps: Deps) -> HealState:
 
 
 def _runs_on(state: HealState, task: TaskSnapshot) -> HealState:
-    if task.state != "running" or task.try_number != state["incident"].try_number:
+    if task.state not in STARTED_STATES or task.try_number != state["incident"].try_number:
         return _ended(Outcome.SELF_RECOVERED, f"the task is {task.state}: that try has ended by itself")
     return {"incident": state["incident"], "failure": task, "intervene": True, "stale": ""}
 

@@ -9,7 +9,15 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pydantic import JsonValue
 
-from graph.domain import Door, FailureId, ImportFailure, IncidentKind, TaskRef, TaskSnapshot
+from graph.domain import (
+    STARTED_STATES,
+    Door,
+    FailureId,
+    ImportFailure,
+    IncidentKind,
+    TaskRef,
+    TaskSnapshot,
+)
 from graph.errors import AirflowRefused, AirmedicError, EventInvalid, NotFound
 from server.correlation import CauseLook
 from server.drift import STEP
@@ -171,7 +179,7 @@ class Intake:
             return await self._open(occurrence, snapshot)
         same_try = snapshot.try_number == occurrence.try_number
         if occurrence.kind is IncidentKind.STUCK_RUNNING:
-            if snapshot.state != "running" or not same_try:
+            if snapshot.state not in STARTED_STATES or not same_try:
                 await self._store.reject_occurrence(occurrence.id, f"the task is {snapshot.state} now")
                 return 0
             return await self._open(occurrence, snapshot)

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from graph.domain import (
     ACTIVE_STATES,
+    STARTED_STATES,
     AirflowHealth,
     Connection,
     DagInfo,
@@ -118,7 +119,7 @@ class MemoryAirflow(MemoryWorld):
 
     async def running_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
         self._reading("running_tasks")
-        running = (one for one in self._all() if one.state == "running" and one.start)
+        running = (one for one in self._all() if one.state in STARTED_STATES and one.start)
         return tuple(sorted(running, key=lambda one: one.start or self.clock()))[:limit]
 
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:

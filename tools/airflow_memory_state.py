@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import JsonValue
 
-from graph.domain import RunSnapshot, TaskRef, TaskSnapshot
+from graph.domain import STARTED_STATES, RunSnapshot, TaskRef, TaskSnapshot
 
 FINISHED_RUN = frozenset({"success", "failed"})
 FAILED = frozenset({"failed", "upstream_failed"})
@@ -255,7 +255,9 @@ class Scheduler:
         else:
             result = spec.tries[min(number, len(spec.tries)) - 1]
         row.logs[number] = result
-        if result.state != "running":
+        if result.state in STARTED_STATES:
+            self._set(row, state=result.state)
+        else:
             self.finish(row, result)
         return True
 

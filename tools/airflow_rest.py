@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from graph.domain import (
     ACTIVE_STATES,
+    STARTED_STATES,
     AirflowHealth,
     Connection,
     DagInfo,
@@ -190,7 +191,7 @@ class AirflowRest:
         return translate.oldest_first(found)
 
     async def running_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
-        query = [("state", "running"), ("order_by", "start_date")]
+        query = [*(("state", state) for state in sorted(STARTED_STATES)), ("order_by", "start_date")]
         return await self._pages(_get("running tasks", ALL_TASKS, query=query), limit=limit)
 
     async def _pages(self, call: Call, *, limit: int = 10_000) -> tuple[TaskSnapshot, ...]:

@@ -83,7 +83,7 @@ class AirflowGateway(Protocol):
         """Task instances that are scheduled or queued and have not started, over all DAGs."""
 
     async def running_tasks(self, *, limit: int = 500) -> tuple[TaskSnapshot, ...]:
-        """Task instances that run, over all DAGs, the longest running first."""
+        """Task instances that run or are deferred, over all DAGs, those that began first at the front."""
 
     async def log(self, task: TaskRef, try_number: int) -> TaskLog:
         """One try's log, whole. Empty text when Airflow has none."""

@@ -50,6 +50,7 @@ from graph.domain.incidents import (
 from graph.domain.observed import (
     ACTIVE_STATES,
     RUNNING_STATES,
+    STARTED_STATES,
     AirflowHealth,
     Connection,
     DagInfo,
@@ -68,6 +69,7 @@ from graph.domain.observed import (
 __all__ = [
     "ACTIVE_STATES",
     "RUNNING_STATES",
+    "STARTED_STATES",
     "Action",
     "ActionClass",
     "AirflowHealth",

@@ -49,6 +49,7 @@ RUNNING_STATES = frozenset(
     {"scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred", "none"}
 )
 
+STARTED_STATES = frozenset({"running", "deferred"})  #: a try is under way, by a worker or by the triggerer
 ACTIVE_STATES = RUNNING_STATES - {"none"}  #: the scheduler has done its part: somebody is at work
 
 

@@ -36,8 +36,8 @@ class World(Protocol):
     async def finished(self, dag_id: str, run_id: str) -> RunSnapshot:
         """Wait until the run has ended."""
 
-    async def running(self, task: TaskRef) -> None:
-        """Wait until the task runs."""
+    async def running(self, task: TaskRef, state: str = "running") -> None:
+        """Wait until the task runs, or is in another state."""
 
     async def put_connection(self, fields: dict[str, JsonValue]) -> None:
         """Create a Connection."""
@@ -64,7 +64,7 @@ class MemoryWorld:
         await self.airflow.settle()
         return await self.airflow.run(dag_id, run_id)
 
-    async def running(self, task: TaskRef) -> None:
+    async def running(self, task: TaskRef, state: str = "running") -> None:
         await self.airflow.settle()
 
     async def put_connection(self, fields: dict[str, JsonValue]) -> None:
@@ -103,6 +103,7 @@ def _describe(airflow: MemoryAirflow) -> None:
     airflow.add_dag("contract_retries", [TaskSpec("broken", [Try("failed")], retries=1, operator=OPERATOR)])
     airflow.add_dag("contract_mapped", [TaskSpec("part", part, map_indexes=(0, 1, 2, 3), operator=OPERATOR)])
     airflow.add_dag("contract_slow", [TaskSpec("sleep", [Try("running")], operator=OPERATOR)])
+    airflow.add_dag("contract_deferred", [TaskSpec("wait", [Try("deferred")], operator="Wait")])
     airflow.add_dag("contract_pace", [TaskSpec("work", operator=OPERATOR)], tags=TAGS)
     once = [Try("failed", REFUSED), Try()]
     work = TaskSpec("work", once, ("drop", "tell"), operator=OPERATOR, scope=("make", "drop"))
@@ -132,10 +133,10 @@ class RestWorld:
         await _until(ended)
         return await self.gateway.run(dag_id, run_id)
 
-    async def running(self, task: TaskRef) -> None:
+    async def running(self, task: TaskRef, state: str = "running") -> None:
         async def runs() -> bool:
             tasks = await self.gateway.run_tasks(task.dag_id, task.run_id)
-            return any(one.task == task and one.state == "running" for one in tasks)
+            return any(one.task == task and one.state == state for one in tasks)
 
         await _until(runs)
 
@@ -178,7 +179,7 @@ async def _until(ready: Callable[[], Awaitable[bool]]) -> None:
 @asynccontextmanager
 async def open_rest_world(sandbox: Sandbox, dags: Path) -> AsyncIterator[RestWorld]:
     """The real Airflow once it has parsed the contract DAGs."""
-    await sandbox.wait_dag("contract_slow")
+    await sandbox.wait_dag("contract_deferred")
     login = {"username": sandbox.username, "password": sandbox.password}
     async with (
         open_airflow(sandbox.url, username=sandbox.username, password=sandbox.password) as gateway,

@@ -103,6 +103,7 @@ async def test_a_task_instance_that_is_gone_is_no_failure(clock: Clock) -> None:
     ("try_now", "state", "taken_up"),
     [
         pytest.param(1, "running", True, id="it still runs"),
+        pytest.param(1, "deferred", True, id="it waits with the triggerer"),
         pytest.param(1, "failed", False, id="it has failed meanwhile: that is another incident"),
         pytest.param(1, "success", False, id="it has ended well"),
         pytest.param(2, "running", False, id="it runs, and on another try"),

@@ -18,7 +18,7 @@ from tools.airflow_memory_state import TaskSpec, Try
 
 
 class Steady:
-    """An hourly task whose runs take as long as told; `hang` makes the next one run on."""
+    """An hourly task whose runs take as long as told; `hang` makes the next one go on."""
 
     def __init__(self, clock: Clock, *, pool: str = "default_pool") -> None:
         self.airflow = MemoryAirflow(clock=clock)
@@ -26,8 +26,9 @@ class Steady:
         self.runs = 0
         self._pool = pool
 
-    async def run(self, seconds: float = 600.0, *, hang: bool = False) -> TaskRef:
-        state = "running" if hang else "success"
+    async def run(self, seconds: float = 600.0, *, hang: str = "") -> TaskRef:
+        """`hang`: the state in which it stays."""
+        state = hang or "success"
         specs = [TaskSpec("load", (Try(state, seconds=seconds),), pool=self._pool)]
         self.airflow.add_dag("orders", specs, tags=SAFE)
         self.runs += 1
@@ -48,15 +49,16 @@ async def lasting(ward: Ward) -> list[Finding]:
     return await ward.service.watch.findings.listed(lasting=True)
 
 
+@pytest.mark.parametrize("state", ["running", "deferred"])
 async def test_a_task_far_beyond_its_past_is_handed_over_with_the_numbers(
-    tmp_path: Path, clock: Clock
+    tmp_path: Path, clock: Clock, state: str
 ) -> None:
     steady = Steady(clock)
     async with open_ward(tmp_path, steady.airflow, clock) as ward:
         for _ in range(6):
             await steady.run()
             await look(ward)
-        hung = await steady.run(hang=True)
+        hung = await steady.run(hang=state)
         await look(ward, 1000)
         assert await ward.service.store.incidents() == []  # past its usual, not yet past twice of it
         await look(ward, 300)
@@ -76,7 +78,7 @@ async def test_a_slow_run_that_ends_in_time_is_no_trouble(tmp_path: Path, clock:
         for _ in range(6):
             await steady.run()
             await look(ward)
-        slow = await steady.run(hang=True)
+        slow = await steady.run(hang="running")
         await look(ward, 1100)
         await steady.airflow.finish(slow, GOOD)
         await look(ward, 600)
@@ -90,7 +92,7 @@ async def test_without_a_past_nothing_is_too_long(tmp_path: Path, clock: Clock) 
         for _ in range(4):
             await steady.run()
             await look(ward)
-        await steady.run(hang=True)
+        await steady.run(hang="running")
         for _ in range(4):
             await look(ward, 7200)
 
@@ -102,7 +104,7 @@ async def test_a_past_that_we_did_not_see_is_asked_for_once(tmp_path: Path, cloc
     for _ in range(6):
         await steady.run()
     clock.forward(86_400)
-    await steady.run(hang=True)
+    await steady.run(hang="running")
     async with open_ward(tmp_path, steady.airflow, clock) as ward:
         await look(ward, 3600)
         assert (await ward.only()).kind == "stuck_running"
@@ -200,7 +202,7 @@ async def test_a_run_whose_time_was_over_is_told_until_a_later_one_is_well(
     """Airflow skips what had not run: no task fails, and nobody else would say a word."""
     steady = Steady(clock)
     async with open_ward(tmp_path, steady.airflow, clock) as ward:
-        hung = await steady.run(hang=True)
+        hung = await steady.run(hang="running")
         steady.airflow.time_out("orders", hung.run_id)
         await look(ward)
         (warning,) = await lasting(ward)
@@ -239,7 +241,7 @@ async def test_more_failed_runs_than_one_round_looks_into_are_all_looked_into(
     steady = Steady(clock)
     async with open_ward(tmp_path, steady.airflow, clock) as ward:
         for _ in range(25):
-            hung = await steady.run(hang=True)
+            hung = await steady.run(hang="running")
             steady.airflow.time_out("orders", hung.run_id)
         for _ in range(3):
             await look(ward)
@@ -254,7 +256,7 @@ async def test_more_failed_runs_within_a_minute_than_a_page_holds_hide_none(
     steady = Steady(clock)
     async with open_ward(tmp_path, steady.airflow, clock) as ward:
         for _ in range(18):
-            hung = await steady.run(hang=True)
+            hung = await steady.run(hang="running")
             steady.airflow.time_out("orders", hung.run_id)
         for _ in range(6):
             await look(ward, 1)
@@ -265,7 +267,7 @@ async def test_more_failed_runs_within_a_minute_than_a_page_holds_hide_none(
 async def test_a_run_that_is_gone_is_told_no_more(tmp_path: Path, clock: Clock) -> None:
     steady = Steady(clock)
     async with open_ward(tmp_path, steady.airflow, clock) as ward:
-        hung = await steady.run(hang=True)
+        hung = await steady.run(hang="running")
         steady.airflow.time_out("orders", hung.run_id)
         await look(ward)
         assert len(await lasting(ward)) == 1

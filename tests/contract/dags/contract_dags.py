@@ -6,7 +6,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import dag, get_current_context, setup, task, teardown
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator, dag, get_current_context, setup, task, teardown
 
 TAGS = ["contract", "airmedic:rerun-safe"]
 REPORT = {"rows_in": 3, "rows_out": 3}
@@ -71,6 +72,22 @@ def contract_slow():
         time.sleep(120)
 
     sleep()
+
+
+class Wait(BaseOperator):
+    """Hands itself to the triggerer, and waits there until somebody ends it."""
+
+    def execute(self, context):
+        self.defer(trigger=TimeDeltaTrigger(timedelta(hours=1)), method_name="execute_complete")
+
+    def execute_complete(self, context, event=None) -> None:
+        """Never reached."""
+
+
+@dag(schedule=None, catchup=False, tags=TAGS)
+def contract_deferred():
+    """Is deferred until somebody ends it."""
+    Wait(task_id="wait")
 
 
 @dag(
@@ -154,3 +171,4 @@ contract_daily()
 contract_retries()
 contract_mapped()
 contract_slow()
+contract_deferred()
