@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from graph.domain import Connection, MemberCounts, Part, TaskRef
+from graph.domain import Connection, MemberCounts, Part, RootCause, TaskRef
 from tools.actions import ActionCatalogue
 from tools.diagnosis import Case, Diagnostician
 from tools.gateway import AirflowGateway
@@ -34,6 +34,9 @@ class Records(Protocol):
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]: ...
 
     async def last_good(self, dag_id: str) -> Mapping[str, Connection]: ...
+
+    async def causes(self, task: TaskRef, runs: Sequence[str]) -> Mapping[str, frozenset[RootCause | None]]:
+        """What the task's failures in these runs were found to be caused by; None where nobody knows yet."""
 
 
 class Requests(Protocol):

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from langgraph.runtime import Runtime
 
 from graph.domain import (
-    ActionClass,
     Check,
     FixPlan,
     Group,
     Outcome,
+    RootCause,
     Status,
     TaskRef,
     TaskSnapshot,
@@ -63,8 +63,7 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     except NotFound as exc:
         await deps.members.let_go(OWN, node="verify")
         return _handed_over(Verification(outcome=None), f"it cannot be verified any more: {exc}")
-    kinds = [deps.catalogue.get(action.name) for action in plan.actions]
-    changed = any(kind.writes and kind.kind is ActionClass.REVERSIBLE for kind in kinds)
+    changed = deps.catalogue.changes_settings(plan)
     # A task that never started runs on the try it is on; one that failed runs on a new one.
     before = failure.try_number if failure.state == "failed" else failure.try_number - 1
     found = judge(world, try_before=before, changed_settings=changed, marked=marked)
@@ -152,8 +151,14 @@ async def _watch_end(state: HealState, deps: Deps, now: datetime) -> datetime:
 
 
 async def _conclude(found: Verification, state: HealState, deps: Deps) -> HealState:
-    again = await _recurred(state["failure"].task, deps, since=state["applied_at"])
-    detail = f"failed again in {', '.join(again)}" if again else "no recurrence in the watch window"
+    failed = await _recurred(state["failure"].task, deps, since=state["applied_at"])
+    apart = await _of_other_causes(failed, state, deps)
+    again = [run for run in failed if run not in apart]
+    if again:
+        detail = f"failed again in {', '.join(again)}"
+    else:
+        others = (f"{run} failed since of {', '.join(causes)}" for run, causes in apart.items())
+        detail = "; ".join(("no recurrence in the watch window", *others))
     checks = (*found.checks, Check(name="recurrence", ok=not again, detail=detail))
     if again:
         return _handed_over(found.model_copy(update={"checks": checks}), detail)
@@ -178,6 +183,24 @@ async def _recurred(ref: TaskRef, deps: Deps, *, since: datetime) -> list[str]:
         if len(later) < len(history) or len(history) < limit:
             break
     return list(dict.fromkeys(one.task.run_id for one in later if one.state == "failed" and one.start))
+
+
+async def _of_other_causes(failed: list[str], state: HealState, deps: Deps) -> dict[str, list[RootCause]]:
+    """Those of these runs whose failure is no recurrence: it has another cause, which is named.
+
+    After a plan that changed settings any failure may be its doing.
+    """
+    plan, diagnosis = state["plan"], state.get("diagnosis")
+    assert plan is not None, "verification follows an applied plan"
+    if not failed or diagnosis is None or deps.catalogue.changes_settings(plan):
+        return {}
+    unclear = {None, RootCause.UNKNOWN, diagnosis.root_cause}
+    known = await deps.records.causes(state["failure"].task, failed)
+    return {
+        run: sorted(cause for cause in known[run] if cause is not None)
+        for run in failed
+        if run in known and not known[run] & unclear
+    }
 
 
 def _handed_over(found: Verification, reason: str) -> HealState:

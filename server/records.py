@@ -10,7 +10,7 @@ from sqlalchemy import Executable, and_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Connection, Outcome, TaskRef
+from graph.domain import Connection, Outcome, RootCause, TaskRef
 from nodes.deps import Control
 from server.db.database import store_errors
 from server.db.prepared import Prepared
@@ -62,6 +62,20 @@ class StoreRecords:
     async def last_good(self, dag_id: str) -> Mapping[str, Connection]:
         """The DAG's Connections as they were when a run of it last succeeded."""
         return await read_snapshots(self._store, dag_id)
+
+    async def causes(self, task: TaskRef, runs: Sequence[str]) -> Mapping[str, frozenset[RootCause | None]]:
+        """By run, of the incidents of any of the task's map indexes."""
+        row = IncidentRow
+        query = select(col(row.run_id), col(row.root_cause)).where(
+            col(row.dag_id) == task.dag_id, col(row.task_id) == task.task_id, col(row.run_id).in_(runs)
+        )
+        with store_errors("reading what failed since"):
+            async with self._engine.connect() as connection:
+                found = (await connection.execute(query)).all()
+        causes: dict[str, set[RootCause | None]] = {}
+        for run, cause in found:
+            causes.setdefault(run, set()).add(None if cause is None else RootCause(cause))
+        return {run: frozenset(some) for run, some in causes.items()}
 
     async def counters(self, task: TaskRef) -> Counters:
         """Attempts, actions and failed heals in a row, as of now."""

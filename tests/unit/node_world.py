@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -12,7 +12,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from graph.checkpoint import checkpoint_serializer
-from graph.domain import Answer, Connection, Incident, TaskRef, digest
+from graph.domain import Answer, Connection, Incident, RootCause, TaskRef, digest
 from graph.state import HealState
 from nodes.deps import Control, Deps
 from tests.factories import START as BEGAN
@@ -37,6 +37,7 @@ class KnownRecords:
     switches: Control = field(default_factory=Control)
     counted: Counters = field(default_factory=Counters)
     of_incident: tuple[TaskRef, ...] = ()
+    found: dict[str, frozenset[RootCause | None]] = field(default_factory=dict)  #: causes, by run
 
     async def counters(self, task: TaskRef) -> Counters:
         return self.counted
@@ -46,6 +47,9 @@ class KnownRecords:
 
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]:
         return self.of_incident
+
+    async def causes(self, task: TaskRef, runs: Sequence[str]) -> Mapping[str, frozenset[RootCause | None]]:
+        return self.found
 
     async def last_good(self, dag_id: str) -> Mapping[str, Connection]:
         return {}

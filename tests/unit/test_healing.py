@@ -354,6 +354,33 @@ async def test_a_plan_that_was_taken_back_is_followed_by_what_the_first_failure_
     assert '"source": "mail_address"' in (await airflow.variable(name)).value
 
 
+async def test_a_later_failure_of_another_cause_leaves_the_heal_a_heal(tmp_path: Path, clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock, auto=True)
+
+    def behaviour(task: TaskRef, number: int) -> Try:
+        return FAIL if number == 1 or task.run_id == "manual__2" else GOOD
+
+    airflow.add_dag("orders", [TaskSpec("load", tries=behaviour)], tags=SAFE)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    other = make_diagnosis(root_cause=RootCause.CODE_ERROR, transient=False)
+    async with open_ward(tmp_path, airflow, clock, make_diagnosis(), other) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        clock.forward(1)
+        airflow.start("orders", "manual__2")
+        await airflow.settle()
+        await ward.report(TASK.model_copy(update={"run_id": "manual__2"}))
+        for _ in range(26):
+            await ward.pass_time(3600)
+
+        first, second = [await ward.service.store.incident(number) for number in (1, 2)]
+
+    assert (second.root_cause, second.outcome) == ("code_error", Outcome.ESCALATED)
+    assert first.outcome is Outcome.HEALED, first.reason
+    assert "manual__2 failed since of code_error" in first.reason
+
+
 @pytest.mark.parametrize("count", [1, 8, 30])
 async def test_a_recurrence_is_seen_however_many_runs_came_after_it(
     tmp_path: Path, clock: Clock, count: int

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from graph.domain import Action, Outcome, TaskRef
+from graph.domain import Action, FixPlan, Outcome, RootCause, TaskRef
 from graph.state import HealState
 from nodes.deps import Limits
 from nodes.verify import LOOK_AGAIN, LOST_AFTER, verify
@@ -207,14 +207,8 @@ async def test_a_clock_that_was_put_back_does_not_lengthen_it(clock: Clock) -> N
     assert "outcome" not in found
 
 
-@pytest.mark.parametrize(
-    ("ends", "outcome"),
-    [
-        pytest.param(GOOD, Outcome.HEALED, id="the next run is well"),
-        pytest.param(Try("failed"), Outcome.ESCALATED, id="the next run fails as well"),
-    ],
-)
-async def test_what_comes_again_is_not_healed(clock: Clock, ends: Try, outcome: Outcome) -> None:
+async def failed_again(clock: Clock, ends: Try) -> tuple[MemoryAirflow, HealState]:
+    """`load` failed, was cleared and is well; the next run of it has ended like this."""
     turns = iter([Try("failed"), GOOD, ends])
     airflow = MemoryAirflow(clock=clock)
     airflow.add_dag("orders", [TaskSpec("load", lambda _task, _number: next(turns))])
@@ -236,11 +230,53 @@ async def test_what_comes_again_is_not_healed(clock: Clock, ends: Try, outcome: 
         "applied_at": applied_at,
         "watch_until": clock(),
     }
+    return airflow, state
+
+
+@pytest.mark.parametrize(
+    ("ends", "outcome"),
+    [
+        pytest.param(GOOD, Outcome.HEALED, id="the next run is well"),
+        pytest.param(Try("failed"), Outcome.ESCALATED, id="the next run fails as well"),
+    ],
+)
+async def test_what_comes_again_is_not_healed(clock: Clock, ends: Try, outcome: Outcome) -> None:
+    airflow, state = await failed_again(clock, ends)
 
     found = await judged(airflow, clock, state)
 
     assert found["outcome"] is outcome
     assert ("failed again in manual__2" in found["reason"]) is (outcome is Outcome.ESCALATED)
+
+
+SAME, OTHER = make_diagnosis().root_cause, RootCause.CODE_ERROR
+NOTED = Action(
+    name="add_note", target={"dag_id": "orders", "run_id": RUN, "task_id": "load"}, args={"text": "seen"}
+)
+ADAPTED = make_fix(make_clear(), NOTED)
+
+
+@pytest.mark.parametrize(
+    ("causes", "plan", "outcome"),
+    [
+        pytest.param({OTHER}, CLEAR, Outcome.HEALED, id="another cause"),
+        pytest.param({SAME}, CLEAR, Outcome.ESCALATED, id="the same"),
+        pytest.param({SAME, OTHER}, CLEAR, Outcome.ESCALATED, id="the same at another map index"),
+        pytest.param({None}, CLEAR, Outcome.ESCALATED, id="nobody knows yet"),
+        pytest.param({RootCause.UNKNOWN}, CLEAR, Outcome.ESCALATED, id="nobody could tell"),
+        pytest.param({OTHER}, ADAPTED, Outcome.ESCALATED, id="another, after a setting was changed"),
+    ],
+)
+async def test_a_later_failure_of_another_cause_is_no_recurrence(
+    clock: Clock, causes: set[RootCause | None], plan: FixPlan, outcome: Outcome
+) -> None:
+    airflow, state = await failed_again(clock, Try("failed"))
+
+    records = KnownRecords(found={"manual__2": frozenset(causes)})
+    found = await judged(airflow, clock, {**state, "plan": plan}, records=records)
+
+    assert found["outcome"] is outcome
+    assert ("manual__2 failed since of code_error" in found["reason"]) is (outcome is Outcome.HEALED)
 
 
 async def test_stopping_the_harm_heals_nothing(clock: Clock) -> None:

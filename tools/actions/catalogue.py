@@ -9,7 +9,7 @@ from inspect import isabstract
 
 from pydantic import JsonValue
 
-from graph.domain import Action, BlastRadius, FixPlan, TaskRef
+from graph.domain import Action, ActionClass, BlastRadius, FixPlan, TaskRef
 from graph.errors import ActionRefused, SettingsInvalid
 from tools.actions.kind import ActionKind, AnyKind, Preview, Rerun
 from tools.actions.notes import AddNote, Notify
@@ -81,6 +81,11 @@ class ActionCatalogue:
     def reruns(self, plan: FixPlan) -> tuple[TaskRef, ...]:
         """The task instances that the plan names for another run."""
         return tuple(ref for action in plan.actions for ref in self.get(action.name).reruns(action))
+
+    def changes_settings(self, plan: FixPlan) -> bool:
+        """Whether the plan may be what breaks the next task: one that only runs again cannot."""
+        kinds = [self.get(action.name) for action in plan.actions]
+        return any(kind.writes and kind.kind is ActionClass.REVERSIBLE for kind in kinds)
 
     def with_args(self, plan: FixPlan, edited: Sequence[dict[str, JsonValue]]) -> FixPlan:
         """The plan with a person's arguments: one object per action, merged over the old ones.
