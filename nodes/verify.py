@@ -67,20 +67,8 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     # A task that never started runs on the try it is on; one that failed runs on a new one.
     before = failure.try_number if failure.state == "failed" else failure.try_number - 1
     found = judge(world, try_before=before, changed_settings=changed, marked=marked)
-    now = deps.clock()
     if found.outcome is None:
-        since = now - state["applied_at"]
-        if since > deps.limits.outcome_timeout:
-            await deps.members.let_go(OWN, node="verify")
-            return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
-        if world.task.state == "none" and since > LOST_AFTER and await _run_ended(state, deps):
-            await deps.members.let_go(OWN, node="verify")
-            return _handed_over(found, LOST)
-        if since > STARTS_WITHIN and world.task.try_number <= before and not _approved_for_all(state):
-            late = f"this one has not started within {in_words(STARTS_WITHIN.total_seconds())}"
-            await deps.members.let_go(late, node="verify")
-        wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
-        return _if_new(found, state)
+        return await _goes_on(found, world.task, state, deps, try_before=before)
     if found.outcome is Outcome.NOT_HEALED:
         return {"verification": found, "undo": True, "stale": ""}
     if await failed_members(deps, state):
@@ -91,11 +79,31 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
         return {"verification": found, "release": "send"}
     if counts.total:
         found = await for_all(found, deps)
-    return await _watch(found, state, deps, now)
+    return await _watch(found, state, deps)
 
 
-async def _watch(found: Verification, state: HealState, deps: Deps, now: datetime) -> HealState:
+async def _goes_on(
+    found: Verification, task: TaskSnapshot, state: HealState, deps: Deps, *, try_before: int
+) -> HealState:
+    """The cleared task has not ended: wait for it, but not for ever."""
+    now = deps.clock()
+    since = now - state["applied_at"]
+    if since > deps.limits.outcome_timeout:
+        await deps.members.let_go(OWN, node="verify")
+        return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
+    if task.state == "none" and since > LOST_AFTER and await _run_ended(state, deps):
+        await deps.members.let_go(OWN, node="verify")
+        return _handed_over(found, LOST)
+    if since > STARTS_WITHIN and task.try_number <= try_before and not _approved_for_all(state):
+        late = f"this one has not started within {in_words(STARTS_WITHIN.total_seconds())}"
+        await deps.members.let_go(late, node="verify")
+    wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
+    return _if_new(found, state)
+
+
+async def _watch(found: Verification, state: HealState, deps: Deps) -> HealState:
     """All are well, as far as that can be had: see that it lasts."""
+    now = deps.clock()
     if found.outcome is Outcome.ESCALATED:
         wrong = [check.detail for check in found.checks if check.ok is False]
         return _handed_over(found, "; ".join(wrong) or found.checks[-1].detail)
