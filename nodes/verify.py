@@ -34,6 +34,7 @@ STOPS = frozenset({"pause_dag", "add_note", "notify"})  # plans of nothing else 
 LOOK_AGAIN = timedelta(seconds=60)  # events and the poll wake it sooner
 MOMENT = timedelta(seconds=1)
 STARTS_WITHIN = timedelta(minutes=10)  # else the others of its cause do not wait for it
+ENDS_WITHIN = timedelta(minutes=30)  # the same, with what it holds back
 LOST_AFTER = timedelta(seconds=30)  # an ended run does not start again by itself
 FEW, MANY = 5, 1000  # task instances that are looked through for a recurrence: first, and when all are newer
 OWN = "what became of this one is its own"
@@ -94,11 +95,19 @@ async def _goes_on(
     if task.state == "none" and since > LOST_AFTER and await _run_ended(state, deps):
         await deps.members.let_go(OWN, node="verify")
         return _handed_over(found, LOST)
-    if since > STARTS_WITHIN and task.try_number <= try_before and not _approved_for_all(state):
-        late = f"this one has not started within {in_words(STARTS_WITHIN.total_seconds())}"
+    if not _approved_for_all(state) and (late := _late(task, since, try_before=try_before)):
         await deps.members.let_go(late, node="verify")
     wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
     return _if_new(found, state)
+
+
+def _late(task: TaskSnapshot, since: timedelta, *, try_before: int) -> str:
+    """Why the others of its cause wait for it no longer; empty as long as they do."""
+    if since > STARTS_WITHIN and task.try_number <= try_before:
+        return f"this one has not started within {in_words(STARTS_WITHIN.total_seconds())}"
+    if since > ENDS_WITHIN:
+        return f"this one has not ended within {in_words(ENDS_WITHIN.total_seconds())}"
+    return ""
 
 
 async def _watch(found: Verification, state: HealState, deps: Deps) -> HealState:

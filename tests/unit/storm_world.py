@@ -35,6 +35,7 @@ class Source:
         self.broken: set[str] = set()  #: DAGs that cannot reach it for ever
         self.other: set[str] = set()  #: DAGs that fail of something else once it is back
         self.half: set[str] = set()  #: DAGs that lose rows once it is back
+        self.long: set[str] = set()  #: DAGs that run on and on once it is back
         self.idle: set[str] = set()  #: DAGs that find nothing to do once it is back
         self.tries: dict[TaskRef, int] = {}
 
@@ -44,6 +45,8 @@ class Source:
             return LOST
         if task.dag_id in self.other:
             return Try(state="failed", log="ERROR - ValueError: invalid literal for int() with base 10: 'x'")
+        if task.dag_id in self.long:
+            return Try("running")
         if task.dag_id in self.idle:
             return Try("skipped")
         if task.dag_id in self.half:

@@ -219,6 +219,24 @@ async def test_a_first_task_that_does_not_start_keeps_nobody_waiting_for_long(
         assert (await ward.service.store.incident(first.id)).outcome is Outcome.HEALED
 
 
+async def test_a_first_task_that_runs_for_hours_keeps_nobody_waiting_for_hours(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 12)
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        source.up = True
+        source.long = {tasks[0].dag_id}
+        await pass_time(ward, 150)
+        assert await parts(ward) == {"waiting": 11}
+        await pass_time(ward, 150)
+
+        first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
+        assert second.outcome is Outcome.HEALED, second.reason
+        assert "11 of 11 task instances succeeded" in second.reason
+        assert first.status is Status.WAITING_OUTCOME
+
+
 async def test_a_member_that_skips_itself_is_waited_for_no_longer(
     tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
 ) -> None:
