@@ -277,3 +277,37 @@ def test_a_limit_that_is_set_is_no_connection_that_timed_out(base: KnowledgeBase
 
     assert answer.root_cause is RootCause.TLS_ERROR
     assert answer.confidence > 0.9
+
+
+@pytest.mark.parametrize(
+    ("log", "passes"),
+    [
+        pytest.param(
+            failed("acme.LinkError: reply from the depot timed out"), True, id="another's answer did not come"
+        ),
+        pytest.param(
+            failed("TimeoutError: timed out", file="/usr/lib/python3.11/socket.py"),
+            True,
+            id="raised while a socket was read",
+        ),
+        pytest.param(
+            failed("acme.LinkError: the job to answer 40 tickets timed out"), False, id="own work is too long"
+        ),
+        pytest.param(failed("acme.LinkError: timed out"), False, id="nobody says what it waited for"),
+        pytest.param(
+            child('%5|FAIL|orders: KafkaError{code=_MSG_TIMED_OUT,str="Local: Message timed out"}'),
+            True,
+            id="a broker did not acknowledge",
+        ),
+        pytest.param(
+            failed("KafkaError: Application maximum poll interval (max.poll.interval.ms) exceeded"),
+            False,
+            id="a consumer was too slow",
+        ),
+    ],
+)
+def test_waiting_for_an_answer_passes_and_work_that_is_too_long_does_not(
+    base: KnowledgeBase, log: str, passes: bool
+) -> None:
+    found = base.diagnose(Case(log=TaskLog(text=log)))
+    assert (found.root_cause, found.transient) == (RootCause.TIMEOUT, passes)

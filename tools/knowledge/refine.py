@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from graph.domain import Facts, Remediation, RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence
 from tools.knowledge import course, endings, linking, unread
 from tools.knowledge.entries import Entry, Knowledge
-from tools.knowledge.ranking import Candidate, raised
+from tools.knowledge.ranking import GENERIC, Candidate, raised
 
 Candidates = list[Candidate]
 #: causes at a remote host; elsewhere a host in the text is a mention
@@ -108,6 +109,26 @@ BEYOND_RIVALS = 0.96  #: confidence of an answer on which both readers agree
 #: rivals that do not tell whether it passes: how it ended, and that it took too long
 _SAYS_LITTLE = frozenset({RootCause.EXTERNAL_JOB_FAILED, RootCause.TIMEOUT})
 RIVALS = 0.75  #: of the answer's score, from which another cause takes the trust in a retry
+
+
+#: a limit on waiting for what another sends; the `@` lines name the library that raised it
+_ANSWER = re.compile(
+    r"(?i)\b(?:read|write|recv|receive|response|reply|client request|request|rpc|poll|fetch)"
+    r"(?:[ _]operation)?[ _](?:has |was |is )?tim(?:ed?)[ _-]?out"
+    r"|\b(?:respon[ds]\w*|repl(?:y|ied|ies)|answer\w*|acknowledg\w*|recv\w*|receiv\w*|awaiting headers"
+    r"|from (?:the )?(?:remote|server|host|peer|broker|device|api|service|gateway))\b"
+    r"|\bi/?o timeout|\bReadTimeout\b|^(?:[\w.]+\.)?TimeoutError: timed out$|(?-i:ETIMEDOUT|EAGAIN)"
+    r"|@raised (?:socket|ssl|http|urllib|urllib3|httpx|httpcore|requests|aiohttp|websockets?|imaplib"
+    r"|smtplib|ftplib|poplib|telnetlib|paramiko|grpc|zmq|serial|nats|pika|kafka|redis|pymongo|ldap3"
+    r"|smbprotocol)\b",
+    re.MULTILINE,
+)
+#: a limit on work: the next try works as long
+_WORK = re.compile(
+    r"(?i)\blimit|budget|execut|statement|\bquer(?:y|ies)\b|\brun ?time\b|wall ?time|maximum|\bmax"
+    r"|still (?:running|busy|working)|\bcommand\b|watchdog|\bjobs?\b|\bsteps?\b|transaction|collective"
+    r"|\bfinish|\bcomplet|task(?:timeout)? timed"
+)
 
 
 def apply(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -317,6 +338,7 @@ def transience(
     """Whether the same task may succeed unchanged, and the fix that follows. The past adds its lines."""
     top = candidates[0]
     if top.cause is RootCause.TIMEOUT:
+        lead = _awaited(top, lead)
         transient, remediation, slow = course.slow_once(case, lead)
         told += [slow] if slow and slow not in told else []
         return transient, remediation
@@ -333,6 +355,22 @@ def transience(
         others = [r for r in lasting.alternatives if r is not Remediation.RETRY]
         return False, others[0] if others else Remediation.ESCALATE
     return lasting.transient, lasting.remediation
+
+
+def _awaited(top: Candidate, lead: Entry) -> Entry:
+    """Without an identifier: the wait for another's answer passes, work that is too long does not."""
+    text = top.best.piece.text if top.best is not None else ""
+    if lead.transient or lead.strength > GENERIC or not _ANSWER.search(text):
+        return lead
+    if _WORK.search(text.partition("\n@")[0]):
+        return lead
+    others = tuple(dict.fromkeys([lead.remediation, *lead.alternatives]))
+    return replace(
+        lead,
+        transient=True,
+        remediation=Remediation.RETRY,
+        alternatives=tuple(one for one in others if one is not Remediation.RETRY),
+    )
 
 
 def _lasting_rival(candidates: Candidates) -> RootCause | None:
