@@ -311,3 +311,61 @@ def test_waiting_for_an_answer_passes_and_work_that_is_too_long_does_not(
 ) -> None:
     found = base.diagnose(Case(log=TaskLog(text=log)))
     assert (found.root_cause, found.transient) == (RootCause.TIMEOUT, passes)
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            failed("RuntimeError: depots not counted", "ERROR - Connection refused, Timeout: 0.7s"),
+            RootCause.NETWORK_UNREACHABLE,
+            id="0.7 s is no count of none",
+        ),
+        pytest.param(
+            failed(
+                "OperationalError: (20009, b'Net-Lib error during Connection refused (111)\\nDB-Lib error"
+                " 20009:\\nUnable to connect: TDS server is unavailable or does not exist (db)')"
+            ),
+            RootCause.NETWORK_UNREACHABLE,
+            id="what does not exist there is not the Airflow connection",
+        ),
+        pytest.param(
+            failed(
+                "QueryError: Insufficient resources to execute plan on pool etl [Timedout waiting for"
+                " resource request: Request exceeds limits: Memory(KB) Exceeded: Requested = 9, Free = 4]"
+            ),
+            RootCause.CAPACITY_UNAVAILABLE,
+            id="waited in the queue of a pool",
+        ),
+        pytest.param(
+            child("docker: Cannot connect to the Docker daemon at tcp://10.0.0.7:2376."),
+            RootCause.NETWORK_UNREACHABLE,
+            id="a daemon on another host",
+        ),
+        pytest.param(
+            child("docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock."),
+            RootCause.PLATFORM_ERROR,
+            id="the worker's own daemon",
+        ),
+        pytest.param(
+            failed("OperationalError: (2013, 'Lost connection to MySQL server during query (timed out)')"),
+            RootCause.TIMEOUT,
+            id="no answer inside the read timeout",
+        ),
+        pytest.param(
+            child('bash: line 3: 4 files: syntax error in expression (error token is "files")'),
+            RootCause.CODE_ERROR,
+            id="arithmetic of the shell",
+        ),
+        pytest.param(
+            failed(
+                "BrokenProcessPool: A process in the process pool was terminated abruptly while running.",
+                "WARNING - rss 7.9 GiB of 8.0 GiB",
+            ),
+            RootCause.OUT_OF_MEMORY,
+            id="a pool's process died with its memory at the limit",
+        ),
+    ],
+)
+def test_what_looks_alike_is_told_apart(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    assert base.diagnose(Case(log=TaskLog(text=log))).root_cause is cause

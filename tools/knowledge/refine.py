@@ -44,7 +44,7 @@ _OF_THE_PLACE = frozenset(
     {RootCause.SCHEMA_DRIFT, RootCause.PERMISSION_DENIED, RootCause.STORAGE_EXHAUSTED, RootCause.TIMEOUT}
 )
 _DONE = re.compile(r"^Done\. Returned value was|^Pushing xcom|Marking task as SUCCESS")
-_KILLED = re.compile(r"(?i)\bkilled\b|KilledWorker|\b137\b|SIGKILL|signal:? 9\b|-9\b")
+_KILLED = re.compile(r"(?i)\bkilled\b|KilledWorker|terminated abruptly|\b137\b|SIGKILL|signal:? 9\b|-9\b")
 _MEMORY_OF = re.compile(
     r"(?i)(?:rss|mem(?:ory)?|heap)\b[^\d\n]{0,20}(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b[^\d\n]{1,20}?"
     r"(\d+(?:\.\d+)?) ?([kmgt]i?b?)\b"
