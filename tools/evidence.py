@@ -8,8 +8,10 @@ to have recovered weighs little.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Literal
 
 from pydantic import JsonValue
@@ -201,8 +203,14 @@ def _chain_pieces(chain: Chain, final: bool, lines: Sequence[LogLine], started: 
 
 def _went_on(lines: Sequence[LogLine], after: int) -> bool:
     """Plain progress follows for a while: whatever was raised did not end the task."""
-    following = [line for line in lines if line.number > after and line.level in ("info", "")]
-    return sum(1 for line in following if line.prefixed and Mark.NOISE not in _marks(line)) > 12
+    following = lines[_position(lines, after) :]
+    told = (x for x in following if x.level in ("info", "") and x.prefixed and Mark.NOISE not in _marks(x))
+    return next(islice(told, 12, None), None) is not None
+
+
+def _position(lines: Sequence[LogLine], after: int) -> int:
+    """Where the lines after this number begin."""
+    return bisect_right(lines, after, key=lambda line: line.number)
 
 
 def lines_are_child(lines: Sequence[LogLine], raised: Raised) -> bool:
@@ -214,7 +222,7 @@ def lines_are_child(lines: Sequence[LogLine], raised: Raised) -> bool:
 
 def _recovers(lines: Sequence[LogLine], after: int) -> bool:
     """A sign of success follows within the next lines."""
-    following = [line for line in lines if after < line.number <= after + 400]
+    following = lines[_position(lines, after) : _position(lines, after + 400)]
     return any(_is_success(line) for line in following)
 
 
