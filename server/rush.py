@@ -43,6 +43,7 @@ class Rush:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._turn_at, self._busy_at = timer(), busy()
         self._alarm: asyncio.TimerHandle | None = None
+        self._look_at = 0.0  # when the next look is due
 
     def note(self) -> None:
         """An event came in."""
@@ -76,12 +77,17 @@ class Rush:
 
     def _watch(self) -> None:
         if self._alarm is None:
+            self._look_at = self._timer() + LOOK
             self._alarm = asyncio.get_running_loop().call_later(LOOK, self._look)
 
     def _look(self) -> None:
         """Nobody waits for ever, nor for a rush that is over."""
         self._alarm = None
-        passed = self._timer() - self._turn_at
+        now = self._timer()
+        if (late := now - self._look_at) > WINDOW:
+            # A process that was stopped, or kept from a processor, saw nothing of what came in meanwhile.
+            self._since = min(now, self._since + late)
+        passed = now - self._turn_at
         idle = max(0.0, passed - (self._busy() - self._busy_at))
         # Weighed with its share: where a thread is nearly always busy, a sender waits for every turn.
         if (passed and idle * idle / passed >= IDLE) or passed >= LONGEST:

@@ -122,14 +122,27 @@ async def test_nobody_waits_for_ever(rush: Rush, timer: Timer, busy: Timer) -> N
         assert await turns_after(turns) == done
 
 
-async def test_a_rush_that_is_over_holds_nobody_up(rush: Rush, timer: Timer) -> None:
+async def test_a_rush_that_is_over_holds_nobody_up(rush: Rush, timer: Timer, busy: Timer) -> None:
     come(rush, RUSH)
-    turns = [asyncio.create_task(rush.turn()) for _ in range(50)]
-    await asyncio.sleep(0)
-    timer.now += 3 * WINDOW
+    turns = [asyncio.create_task(rush.turn()) for _ in range(200)]
+    for _ in range(round(3 * WINDOW / LOOK)):
+        await asyncio.sleep(LOOK)
+        timer.now += LOOK
+        busy.now += LOOK
 
-    async with asyncio.timeout(3 * LONGEST):
+    async with asyncio.timeout(LONGEST):
         await asyncio.gather(*turns)
+
+
+async def test_a_process_that_was_stopped_did_not_see_the_rush_end(rush: Rush, timer: Timer) -> None:
+    """Its senders are waiting when it goes on: that is no moment to do all the rest."""
+    come(rush, RUSH)
+    turns = [asyncio.create_task(rush.turn()) for _ in range(3)]
+    await asyncio.sleep(0)
+    timer.now += 100 * WINDOW
+
+    assert await turns_after(turns) == 1
+    assert rush.on
 
 
 async def test_who_goes_away_takes_nobodys_turn(rush: Rush, timer: Timer) -> None:
