@@ -16,6 +16,7 @@ from graph.domain import (
     TaskSnapshot,
     Verdict,
 )
+from graph.errors import NotFound
 from graph.state import HealState
 from nodes.deps import Deps
 from tools.missed import look_at
@@ -36,10 +37,16 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
     alone = state["incident"].kind is IncidentKind.REQUEST
     planned = Planned() if alone else make_plans(diagnosis, situation)
     refused: list[str] = []
+    impossible = ""
     for plan in (*asked, *planned.plans):
         if plan.id in spent or (failure.state in STARTED_STATES and deps.catalogue.reruns(plan)):
             continue  # what still runs is a person's to end
-        decision = await ask_policy(deps, plan, diagnosis=diagnosis, failure=failure, spent=spent)
+        try:
+            decision = await ask_policy(deps, plan, diagnosis=diagnosis, failure=failure, spent=spent)
+        except NotFound as exc:
+            impossible = f"{plan.summary}: not possible ({exc})"
+            refused.append(impossible)
+            continue
         if decision.verdict is Verdict.NEVER:
             refused.append(f"{plan.summary}: not allowed ({decision.rule}: {'; '.join(decision.reasons)})")
             continue
@@ -49,13 +56,14 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
     if alone:
         over: HealState = {"plan": None, "decision": None, "asked": False, "outcome": Outcome.DISMISSED}
         return {**over, "reason": "; ".join(refused)} if refused else over
-    return {
+    found: HealState = {
         "plan": None,
         "decision": None,
         "asked": False,
         "checklist": [*planned.checklist, *refused],
         "diagnosis": diagnosis,
     }
+    return {**found, "reason": impossible} if impossible else found
 
 
 async def failed_members(deps: Deps, state: HealState) -> list[TaskRef]:
@@ -113,6 +121,8 @@ async def ask_policy(
     control = await deps.records.control()
     preview = await deps.catalogue.preview(deps.airflow, plan)
     dag = await deps.airflow.dag(failure.task.dag_id)
+    if dag.is_stale and deps.catalogue.reruns(plan):
+        raise NotFound(f"the file of DAG {dag.dag_id!r} is gone or does not load: nothing of it runs")
     question = Question(
         diagnosis=diagnosis,
         plan=plan,

@@ -90,13 +90,16 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
     if missing := deps.catalogue.missing(plan):
         return {"reason": f"a person must give {', '.join(missing)} (edit)", "asked": True}
     decision = state.get("decision") if begun else None
-    decision = decision or await ask_policy(
-        deps,
-        plan,
-        diagnosis=state["diagnosis"],
-        failure=state["failure"],
-        spent=state.get("spent", []),
-    )
+    try:
+        decision = decision or await ask_policy(
+            deps,
+            plan,
+            diagnosis=state["diagnosis"],
+            failure=state["failure"],
+            spent=state.get("spent", []),
+        )
+    except NotFound as exc:
+        return {"plan": None, "asked": False, "stale": str(exc)}
     if decision.verdict is Verdict.NEVER:
         why = f"policy no longer allows it ({decision.rule}): {'; '.join(decision.reasons)}"
         return {"plan": None, "asked": False, "outcome": Outcome.ESCALATED, "reason": why}

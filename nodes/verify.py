@@ -38,6 +38,12 @@ ENDS_WITHIN = timedelta(minutes=30)  # the same, with what it holds back
 LOST_AFTER = timedelta(seconds=30)  # an ended run does not start again by itself
 FEW, MANY = 5, 1000  # task instances that are looked through for a recurrence: first, and when all are newer
 OWN = "what became of this one is its own"
+REMOVED = (
+    "the DAG has this map index no longer: Airflow removed it when it was cleared, and nothing ran again"
+)
+STALE = (
+    "the DAG's file is gone or does not load, so the cleared task does not run: it will when the file is back"
+)
 LOST = "Airflow ended the run while the task was cleared, and did not start it: clear it once more in Airflow"
 
 
@@ -92,9 +98,9 @@ async def _goes_on(
     if since > deps.limits.outcome_timeout:
         await deps.members.let_go(OWN, node="verify")
         return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
-    if task.state == "none" and since > LOST_AFTER and await _run_ended(state, deps):
+    if task.state in {"none", "removed"} and since > LOST_AFTER and (why := await _never(task, deps)):
         await deps.members.let_go(OWN, node="verify")
-        return _handed_over(found, LOST)
+        return _handed_over(found, why)
     if not _approved_for_all(state) and (late := _late(task, since, try_before=try_before)):
         await deps.members.let_go(late, node="verify")
     wait_for(Status.WAITING_OUTCOME, until=now + LOOK_AGAIN)
@@ -138,9 +144,14 @@ def _approved_for_all(state: HealState) -> bool:
     return bool((state.get("group") or Group()).approved_by)
 
 
-async def _run_ended(state: HealState, deps: Deps) -> bool:
-    ref = state["failure"].task
-    return (await deps.airflow.run(ref.dag_id, ref.run_id)).state in {"success", "failed"}
+async def _never(task: TaskSnapshot, deps: Deps) -> str:
+    """Why Airflow will not start the cleared task; empty as long as it may."""
+    ref = task.task
+    if (await deps.airflow.dag(ref.dag_id)).is_stale:
+        return STALE
+    if (await deps.airflow.run(ref.dag_id, ref.run_id)).state not in {"success", "failed"}:
+        return ""
+    return REMOVED if task.state == "removed" else LOST
 
 
 def _stopped(plan: FixPlan) -> HealState:

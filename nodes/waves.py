@@ -30,7 +30,7 @@ from graph.domain import (
     TaskSnapshot,
     Verdict,
 )
-from graph.errors import OnHold
+from graph.errors import NotFound, OnHold
 from graph.state import HealState
 from nodes.choosing import ask_policy
 from nodes.deps import REFUSED, Deps, Member
@@ -218,16 +218,20 @@ async def _decide(
     members.sort(key=lambda one: (one[0].task.task_id, one[0].task.map_index))
     refs = tuple(one.task for one, _ in members)
     plan = _plan(refs)
-    decision = await ask_policy(
-        deps,
-        plan,
-        diagnosis=_passed(state["diagnosis"]),
-        failure=members[0][1],
-        spent=[],
-        members=refs,
-    )
     mine = [member for member, _ in members]
     ids = [one.id for one in mine]
+    try:
+        decision = await ask_policy(
+            deps,
+            plan,
+            diagnosis=_passed(state["diagnosis"]),
+            failure=members[0][1],
+            spent=[],
+            members=refs,
+        )
+    except NotFound as exc:
+        deps.members.mark(ids, Part.GIVEN_UP, reason=str(exc))  # the others do not wait for it
+        return
     if decision.verdict is Verdict.NEVER:
         deps.members.mark(ids, Part.NEVER, reason="; ".join(decision.reasons))
     elif decision.verdict is Verdict.AUTO or _approved(decision, mine, group):

@@ -166,6 +166,7 @@ class MemoryAirflow(MemoryWorld):
                 operator=one.operator,
                 pool=one.pool,
                 trigger_rule=one.trigger_rule,
+                mapped=one.map_indexes != (-1,) and not one.in_mapped_group,
             )
             for one in sorted(self._dag(dag_id).tasks.values(), key=lambda spec: spec.task_id)
         )
@@ -227,6 +228,8 @@ class MemoryAirflow(MemoryWorld):
         if dry_run:
             self._reading("clear_dry_run")
             rows = self._chosen(dag_id, run_id, tasks, downstream=downstream, only_failed=only_failed)
+            if gone := {one.task_id for one in tasks} - set(self._dag(dag_id).tasks):
+                raise NotFound(f"clear tasks of run {run_id!r}: DAG {dag_id!r} has no task {gone} any more")
             return tuple(row.now.task for row in rows)
         args: dict[str, JsonValue] = {"dag_id": dag_id, "run_id": run_id, "note": note}
         args |= {"tasks": [one.model_dump() for one in tasks], "downstream": downstream}

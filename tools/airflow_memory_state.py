@@ -46,6 +46,7 @@ class TaskSpec:
     pool: str = "default_pool"
     operator: str = "PythonOperator"
     map_indexes: tuple[int, ...] = (-1,)
+    in_mapped_group: bool = False  #: its indexes are its group's: in the group it sees its own index only
     trigger_rule: str = "all_success"  #: or all_done: runs whatever became of what is before it
     depends_on_past: bool = False  #: waits for its instance in the run before
     scope: tuple[str, ...] = ()  #: its setup and teardown, which a clear of everything named takes along
@@ -65,6 +66,7 @@ class DagRow:
     version: int = 1
     owners: tuple[str, ...] = ("airflow",)
     has_import_errors: bool = False
+    is_stale: bool = False
     max_active_runs: int = 16
 
     def after(self, task_id: str) -> set[str]:
@@ -81,6 +83,11 @@ class DagRow:
     def before(self, task_id: str) -> list[str]:
         """The tasks directly upstream."""
         return [one.task_id for one in self.tasks.values() if task_id in one.downstream]
+
+    def one_group(self, *task_ids: str) -> bool:
+        """Whether these are tasks of one mapped group, which their names begin with."""
+        groups = {one.rpartition(".")[0] for one in task_ids}
+        return len(groups) == 1 and all(self.tasks[one].in_mapped_group for one in task_ids)
 
 
 @dataclass
@@ -218,8 +225,13 @@ class Scheduler:
         return before is None or before.now.state in GOOD
 
     def _upstream(self, dag: DagRow, run: RunRow, row: TaskRow) -> list[str]:
-        before = dag.before(row.now.task.task_id)
-        rows = [one.now for one in run.rows.values() if one.now.task.task_id in before]
+        ref = row.now.task
+        before = dag.before(ref.task_id)
+        rows = [
+            one.now
+            for (name, index), one in run.rows.items()
+            if name in before and (index == ref.map_index or not dag.one_group(name, ref.task_id))
+        ]
         if dag.tasks[row.now.task.task_id].trigger_rule.startswith("all_done"):
             return ["success" if one.final else one.state for one in rows]
         return [one.state for one in rows]

@@ -173,6 +173,11 @@ class MemoryWorld:
                 row.now = row.now.model_copy(update={"state": "skipped", "end": self.clock()})
         self.mark_run(dag_id, run_id, "failed")
 
+    def remove_index(self, task: TaskRef) -> None:
+        """What the task maps over became shorter: Airflow removes the index instead of running it again."""
+        row = self._run(task.dag_id, task.run_id).rows[task.task_id, task.map_index]
+        row.now = row.now.model_copy(update={"state": "removed"})
+
     def delete_dag(self, dag_id: str) -> None:
         """A person deletes a DAG: its runs and their tasks go with it."""
         del self._dags[dag_id]
@@ -319,6 +324,7 @@ class MemoryWorld:
             owners=row.owners,
             fileloc=row.fileloc,
             has_import_errors=row.has_import_errors,
+            is_stale=row.is_stale,
             latest_version=row.version,
             next_run=max(dates) + row.schedule if dates and row.schedule else None,
             periodic=row.schedule is not None,

@@ -32,7 +32,7 @@ from graph.domain import (
     TaskSnapshot,
     Variable,
 )
-from graph.errors import Conflict, NotFound
+from graph.errors import AirflowUnreachable, Conflict, NotFound
 from tools import airflow_translate as translate
 from tools.airflow_auth import PasswordLogin, StaticToken, TokenSource
 from tools.airflow_http import AirflowHttp, Call, Query
@@ -350,10 +350,20 @@ class AirflowRest:
             "note": note or None,
         }
         call = Call(action, "POST", path, {"dag_id": dag_id}, body=body, write=not dry_run)
-        cleared = await self._ask(call, translate.listed("task_instances", translate.task_ref))
+        try:
+            cleared = await self._ask(call, translate.listed("task_instances", translate.task_ref))
+        except AirflowUnreachable as exc:
+            # Airflow answers 500 to a task that was removed from the DAG, or renamed, since it ran.
+            if dry_run and (gone := await self._not_in_dag(dag_id, tasks)):
+                raise NotFound(f"{action}: DAG {dag_id!r} has no task {', '.join(gone)} any more") from exc
+            raise
         if not cleared and not dry_run:
             raise Conflict(f"{action}: none of them can be cleared as they are now")
         return cleared
+
+    async def _not_in_dag(self, dag_id: str, tasks: Sequence[TaskRef]) -> list[str]:
+        known = {one.task_id for one in await self.dag_tasks(dag_id)}
+        return sorted({repr(one.task_id) for one in tasks if one.task_id not in known})
 
     async def set_task_note(self, task: TaskRef, note: str) -> None:
         await self._change(f"note on {task}", "PATCH", TASK, _names(task), {"note": note}, _mask("note"))

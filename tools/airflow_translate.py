@@ -132,6 +132,7 @@ def dag_info(found: Json, latest_version: int | None) -> DagInfo:
         owners=tuple(found["owners"]),
         fileloc=found.get("fileloc") or "",
         has_import_errors=bool(found["has_import_errors"]),
+        is_stale=bool(found.get("is_stale")),
         latest_version=latest_version,
         next_run=moment(found.get("next_dagrun_run_after")),
         # The intervals of a partitioned schedule have no logical date by which they could be told apart.
@@ -148,6 +149,7 @@ def task_info(found: Json) -> TaskInfo:
         operator=operator or found.get("operator_name") or "",
         pool=found.get("pool") or "default_pool",
         trigger_rule=found.get("trigger_rule") or "all_success",
+        mapped=bool(found.get("is_mapped")),
     )
 
 

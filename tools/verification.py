@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
 from pydantic import Field
@@ -95,11 +95,29 @@ def _before(
 ) -> tuple[TaskSnapshot, ...]:
     """What ran downstream although this had failed, and was not run again: it worked without it."""
     takes = {info.task_id for info in infos if info.trigger_rule not in TAKES_NOTHING}
+    mapped = {info.task_id for info in infos if info.mapped}
     ended = max((one.end for one in mended if one.end is not None), default=None)
     return tuple(
         one
         for one in downstream
-        if one.state == "success" and one.task.task_id in takes and ended and one.start and one.start < ended
+        if one.state == "success"
+        and one.task.task_id in takes
+        and ended
+        and one.start
+        and one.start < ended
+        and not _other_branch(one.task, [it.task for it in mended], mapped)
+    )
+
+
+def _other_branch(task: TaskRef, mended: Sequence[TaskRef], mapped: Collection[str]) -> bool:
+    """Whether it is of a mapped task group, and of none of the indexes mended in it: they share nothing."""
+    group = task.task_id.rpartition(".")[0]
+    return bool(group) and all(
+        task.map_index >= 0
+        and one.map_index not in {-1, task.map_index}
+        and one.task_id.rpartition(".")[0] == group
+        and not {task.task_id, one.task_id} & set(mapped)
+        for one in mended
     )
 
 

@@ -103,6 +103,7 @@ class DagInfo(DomainType):
     latest_version: int | None = None
     next_run: datetime | None = None
     periodic: bool = False  #: runs by the clock, so that intervals can be missing
+    is_stale: bool = False  #: its file is gone, or has not loaded for a while: nothing of it runs
 
 
 class TaskInfo(DomainType):
@@ -114,6 +115,7 @@ class TaskInfo(DomainType):
     operator: str = ""
     pool: str = "default_pool"
     trigger_rule: str = "all_success"
+    mapped: bool = False  #: expanded by itself; a task of a mapped group is not, and has indexes too
 
 
 class TaskLog(DomainType):

@@ -295,3 +295,20 @@ def instance(task_id: str) -> dict[str, object]:
 async def logged_in(airflow: ScriptedAirflow) -> AsyncIterator[AirflowRest]:
     async with open_airflow(airflow.url, username="u", password="p", timeout=1.0) as rest:
         yield rest
+
+
+@pytest.mark.parametrize(
+    ("left", "error", "words"),
+    [
+        pytest.param("u", NotFound, "has no task 't' any more", id="the task was removed"),
+        pytest.param("t", AirflowUnreachable, "HTTP 500", id="Airflow is ill"),
+    ],
+)
+async def test_a_clear_of_what_is_not_in_the_dag_any_more(
+    left: str, error: type[Exception], words: str
+) -> None:
+    tasks = answer(200, {"tasks": [{"task_id": left}], "total_entries": 1})
+    refusals = [answer(500, {"detail": "boom"})] * READ_TRIES
+    async with open_scripted(*refusals, tasks) as airflow, gateway(airflow.url) as rest:
+        with pytest.raises(error, match=words):
+            await rest.clear(TASK.dag_id, TASK.run_id, [TASK], dry_run=True)

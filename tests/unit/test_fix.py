@@ -20,6 +20,7 @@ from graph.domain import (
     Verification,
 )
 from graph.state import HealState
+from nodes.choosing import choose
 from nodes.deps import Control
 from nodes.fix import fix
 from nodes.monitor import monitor
@@ -27,6 +28,7 @@ from tests.factories import Clock, make_diagnosis, make_snapshot
 from tests.unit.fix_world import CONTRACT, NEW_TEXT, OLD_TEXT, SETTINGS, clear, failed_airflow, make_fix
 from tests.unit.node_world import KnownRecords, make_deps, make_incident, run_node
 from tools.airflow_memory import MemoryAirflow
+from tools.airflow_memory_state import TaskSpec
 from tools.ledger import MemoryLedger
 from tools.policy_rules import Policy, Rule
 
@@ -319,3 +321,33 @@ async def test_a_dag_that_was_deleted_since_is_looked_at_afresh(airflow: MemoryA
     assert not step.found["applied"]
     assert airflow.writes == []
     assert again.found["outcome"] is Outcome.DISMISSED
+
+
+@pytest.mark.parametrize(
+    ("stale", "words"),
+    [
+        pytest.param(False, "has no task", id="the task was removed or renamed"),
+        pytest.param(True, "is gone or does not load", id="the file went"),
+    ],
+)
+async def test_what_the_dag_cannot_run_any_more_is_not_cleared(
+    airflow: MemoryAirflow, clock: Clock, stale: bool, words: str
+) -> None:
+    if stale:
+        airflow.change_dag("orders", is_stale=True)
+    else:
+        airflow.add_dag("orders", [TaskSpec("load_new")], tags=["airmedic:rerun-safe"])
+
+    found = await fixed(airflow, clock)
+    next_plan = await choose(
+        make_deps(airflow, clock, policy=AUTO),
+        failure=await airflow.task(make_incident().task),
+        diagnosis=make_diagnosis(),
+        state=await state_of(airflow),
+    )
+
+    assert words in found["stale"]
+    assert airflow.writes == []
+    assert next_plan["plan"] is None
+    assert words in str(next_plan["checklist"])
+    assert words in next_plan["reason"]

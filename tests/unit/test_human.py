@@ -197,6 +197,17 @@ async def test_the_rule_that_holds_now_says_who_may(airflow: MemoryAirflow, cloc
     assert found["reason"] == f"admins asks for admin; ada is {role.value}"
 
 
+async def test_what_the_dag_cannot_run_any_more_is_looked_at_afresh(
+    airflow: MemoryAirflow, clock: Clock
+) -> None:
+    airflow.change_dag("orders", is_stale=True)
+
+    found = await answered(airflow, clock, answer())
+
+    assert found["plan"] is None
+    assert "is gone or does not load" in found["stale"]
+
+
 @pytest.mark.parametrize(
     ("deps", "words"),
     [

@@ -454,6 +454,22 @@ async def test_a_process_that_died_in_a_wave_is_followed_exactly_once(
         assert set(source.tries.values()) == {2}
 
 
+async def test_a_dag_that_cannot_run_holds_up_none_of_the_others(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 6)
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        airflow.change_dag(tasks[4].dag_id, is_stale=True)
+        source.up = True
+        await pass_time(ward)
+
+        record = await ward.only()
+        assert record.outcome is not None
+        assert ward.writes() == 5
+        assert "5 of 6 task instances succeeded" in record.reason
+
+
 async def test_a_task_that_failed_twice_is_counted_once(
     tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
 ) -> None:

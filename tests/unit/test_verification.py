@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -277,6 +278,33 @@ async def test_what_ran_before_it_was_well_has_not_seen_it(
     assert found.outcome is outcome
     told = "report ran before load succeeded" in str(found.checks)
     assert told is (outcome is not Outcome.HEALED)
+
+
+@pytest.mark.parametrize(
+    ("grouped", "outcome"),
+    [
+        pytest.param(True, Outcome.HEALED, id="the other indexes of the group have nothing to do with it"),
+        pytest.param(False, Outcome.ESCALATED, id="each took from all of them"),
+    ],
+)
+async def test_an_index_of_a_mapped_group_is_its_own(clock: Clock, grouped: bool, outcome: Outcome) -> None:
+    def fetch(task: TaskRef, number: int) -> Try:
+        return Try("failed" if task.map_index == 1 and number == 1 else "success")
+
+    airflow = MemoryAirflow(clock=clock)
+    rule = "all_success" if grouped else "all_done"
+    mapped = partial(TaskSpec, map_indexes=(0, 1, 2), in_mapped_group=grouped)
+    store = mapped("part.store", [report_of(1, rows_expected=1)], trigger_rule=rule)
+    airflow.add_dag("orders", [mapped("part.fetch", fetch, ("part.store",)), store])
+    await ran(airflow, "manual__1")
+    clock.forward(60)
+    failed = make_task(task_id="part.fetch", map_index=1)
+    await airflow.clear("orders", "manual__1", [failed], dry_run=False)
+    await airflow.settle()
+
+    found = judge(await look(airflow, failed), try_before=1, changed_settings=False)
+
+    assert found.outcome is outcome
 
 
 def test_downstream_goes_all_the_way() -> None:

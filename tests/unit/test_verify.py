@@ -297,3 +297,34 @@ async def test_what_was_deleted_meanwhile_is_handed_over(clock: Clock) -> None:
 
     assert found["outcome"] is Outcome.ESCALATED
     assert "cannot be verified any more" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("run", "over"),
+    [
+        pytest.param("success", True, id="the run ended without it"),
+        pytest.param("running", False, id="it goes on"),
+    ],
+)
+async def test_a_map_index_that_airflow_removed_is_not_waited_for(clock: Clock, run: str, over: bool) -> None:
+    airflow, state = await cleared(clock, GOOD)
+    airflow.remove_index(make_task())
+    airflow.mark_run("orders", RUN, run)
+    clock.now = state["applied_at"] + LOST_AFTER + MOMENT
+
+    step = await run_node(verify, state, make_deps(airflow, clock, limits=LIMITS))
+
+    assert (step.waits is None) is over
+    assert (step.found.get("outcome") is Outcome.ESCALATED) is over
+    assert ("has this map index no longer" in step.found.get("reason", "")) is over
+
+
+async def test_a_task_whose_dag_file_is_gone_is_not_waited_for(clock: Clock) -> None:
+    airflow, state = await cleared(clock, GOOD)
+    airflow.change_dag("orders", is_stale=True)
+    clock.now = state["applied_at"] + LOST_AFTER + MOMENT
+
+    found = await judged(airflow, clock, state)
+
+    assert found["outcome"] is Outcome.ESCALATED
+    assert "file is gone or does not load" in found["reason"]
