@@ -63,7 +63,10 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
         "checklist": [*planned.checklist, *refused],
         "diagnosis": diagnosis,
     }
-    return {**found, "reason": impossible} if impossible else found
+    if not impossible:
+        return found
+    await deps.members.let_go("this one cannot be run again, and why is its own", node="diagnose")
+    return {**found, "reason": impossible}
 
 
 async def failed_members(deps: Deps, state: HealState) -> list[TaskRef]:

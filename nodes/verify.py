@@ -84,8 +84,11 @@ async def verify(state: HealState, runtime: Runtime[Deps]) -> HealState:
     counts = await deps.members.counts()
     if counts.waiting and not gave_up(state, deps):
         return {"verification": found, "release": "send"}
+    own = found.outcome is Outcome.ESCALATED and not counts.waiting
     if counts.total:
         found = await for_all(found, deps)
+    if own:  # its cause is gone: what fails of it from now on is not for whoever looks at this one
+        await deps.members.let_go(OWN, node="verify")
     return await _watch(found, state, deps)
 
 

@@ -197,6 +197,44 @@ async def test_a_first_task_whose_own_data_are_wrong_keeps_nobody_waiting(
         assert "11 of 11 task instances succeeded" in second.reason
 
 
+async def test_a_first_task_that_cannot_run_again_keeps_nobody_waiting(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 6)
+    airflow.change_dag(tasks[0].dag_id, is_stale=True)
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        source.up = True
+        await pass_time(ward)
+
+        first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
+        assert first.outcome is Outcome.ESCALATED
+        assert "is gone or does not load" in first.reason
+        assert second.outcome is Outcome.HEALED, second.reason
+        assert "5 of 5 task instances succeeded" in second.reason
+
+
+async def test_a_task_that_is_well_and_whose_dag_needs_a_person_takes_in_no_more(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 1)
+    stale = Try(xcom={"airmedic_report": {"rows_out": 4}})
+    load = TaskSpec("load", tries=source, downstream=("report",))
+    airflow.add_dag("feeds", [load, TaskSpec("report", [stale], trigger_rule="all_done")], tags=SAFE)
+    airflow.start("feeds", "manual__1")
+    await airflow.settle()
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, [tasks[0].model_copy(update={"dag_id": "feeds"})])
+        source.up = True
+        await pass_time(ward)
+        await tell(ward, tasks)
+        await pass_time(ward)
+
+        first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
+        assert "report ran before load succeeded" in first.reason
+        assert (first.outcome, second.outcome) == (Outcome.ESCALATED, Outcome.HEALED)
+
+
 async def test_a_first_task_that_does_not_start_keeps_nobody_waiting_for_long(
     tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
 ) -> None:
