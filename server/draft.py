@@ -132,7 +132,7 @@ class Draft:
 
             try:
                 with store_errors("recording a step"):
-                    await self._store.writer.run(write)
+                    await self._store.writer.run(write, beside=True)
             except BaseException:
                 new, self._found = self._found, found
                 self._found.events += new.events

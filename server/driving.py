@@ -261,7 +261,7 @@ class StoreDriving(StoreReads):
             await self.write_found(writing, lease, found)
 
         with store_errors("recording a step"):
-            await self.writer.run(write)
+            await self.writer.run(write, beside=True)
 
     async def write_found(self, writing: Writing, lease: Lease, found: Found) -> None:
         """Write it within a shared transaction. Raises `LeaseLost` when the lease is another's."""

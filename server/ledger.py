@@ -185,7 +185,7 @@ class StoreLedger:
             if line.stored is None:
                 writing.entries.append(
                     await intent_entry(
-                        writing.connection,
+                        writing,
                         entry.incident_id,
                         key=entry.key,
                         action=entry.action,

@@ -300,7 +300,7 @@ class StoreMembers:
         """See `server.draft.Part`. The draft has locked the incident under our epoch."""
         moves = list(self._moves)
         for statement in moves:
-            await writing.connection.execute(statement)
+            await writing.execute(statement)
         self._writing = len(moves)
 
     def written(self) -> None:

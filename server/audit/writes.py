@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 from sqlalchemy import Executable, bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from graph.domain import Action, AnswerKind, LedgerEntry, Step, Verdict
 from server.audit.chain import AuditEntry
 from server.audit.trail import evidence_of, write_entry
+from server.db.group_writer import Writing
 from server.db.prepared import Prepared
 from server.db.tables import DecisionRow, IncidentRow
 
@@ -26,12 +26,12 @@ ALLOWED_BY = Prepared(_allowed_by)
 
 
 async def intent_entry(
-    connection: AsyncConnection, incident_id: int, *, key: str, action: Action, before: JsonValue
+    writing: Writing, incident_id: int, *, key: str, action: Action, before: JsonValue
 ) -> AuditEntry:
     """The entry of a write that is about to be sent, read in the transaction that records the intent."""
-    ((diagnosis, decision, plan),) = await ALLOWED_BY.fetch(connection, {"b_id": incident_id})
+    ((diagnosis, decision, plan),) = await ALLOWED_BY.fetch(writing.connection, {"b_id": incident_id})
     ruled = decision if isinstance(decision, dict) else {}
-    person = await _person(connection, incident_id, asked=ruled.get("verdict") == Verdict.ASK.value)
+    person = await _person(writing, incident_id, asked=ruled.get("verdict") == Verdict.ASK.value)
     rule = str(ruled.get("rule") or "none recorded")
     return write_entry(
         "intent",
@@ -51,13 +51,13 @@ async def intent_entry(
     )
 
 
-async def _person(connection: AsyncConnection, incident_id: int, *, asked: bool) -> str | None:
+async def _person(writing: Writing, incident_id: int, *, asked: bool) -> str | None:
     """Who said yes last, when policy had asked."""
     if not asked:
         return None
     row = DecisionRow
     query = select(col(row.by)).where(col(row.incident_id) == incident_id, col(row.kind).in_(YES))
-    found = (await connection.execute(query.order_by(col(row.version).desc()).limit(1))).first()
+    found = (await writing.execute(query.order_by(col(row.version).desc()).limit(1))).first()
     return None if found is None else str(found[0])
 
 

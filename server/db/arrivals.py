@@ -18,9 +18,10 @@ from sqlalchemy import String
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
+from server.db.driver import driver_of
 from server.db.group_writer import Writing
 from server.db.prepared import Fill, Prepared, insert_once_in
-from server.db.sqlite_connection import driver_of
+from server.db.sqlite_connection import Connection
 from server.db.tables import DeliveryRow, OccurrenceRow, table_of
 from tools.redaction import redact_all
 
@@ -60,8 +61,8 @@ async def write_arrivals(writing: Writing, arrivals: Sequence[Arrival], *, now: 
         return [0] * len(arrivals)
     deliver = DELIVERED.compiled(connection, _delivery(None, now))
     occur = OCCURRED.compiled(connection, first)
-    driver = writing.driver or driver_of(connection)
-    assert driver is not None, "a SQLite database is opened by `open_database`"
+    driver = driver_of(connection)
+    assert isinstance(driver, Connection), "SQLite"
     return await driver.write(lambda database: _to_sqlite(database, arrivals, now, deliver, occur))
 
 
@@ -132,11 +133,11 @@ async def _insert(
         "TEXT" if isinstance(column.type, String) else column.type.compile(connection.dialect)
         for column in columns
     ]
-    arrays = ", ".join(f"%s::{one}[]" for one in types)
+    arrays = ", ".join(f"${n}::{one}[]" for n, one in enumerate(types, 1))
     names = ", ".join(column.name for column in columns)
     statement = (
         f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) "
         f"ON CONFLICT DO NOTHING RETURNING {', '.join(keys)}"
     )
     values = tuple([row[column.name] for row in rows] for column in columns)
-    return (await connection.exec_driver_sql(statement, values)).all()
+    return await driver_of(connection).read(statement, values)

@@ -7,14 +7,19 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from graph.errors import SettingsInvalid, StoreUnavailable
+from server.db.driver import READER
 from server.db.packed import AS_TEXT, text_of
-from server.db.sqlite_connection import FILE, SqliteFile
+from server.db.sqlite_connection import SqliteFile
+
+if TYPE_CHECKING:
+    from server.db.postgres_line import Reader
 
 SQLITE_POOL = 40  # connections to a SQLite file kept open
 POOL = 10  # connections to Postgres kept open, and as many more in a rush
@@ -141,31 +146,7 @@ def _upgrade(connection: Connection) -> None:
 async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
     """The engine, its schema migrated to the newest version; disposed at the end."""
     url = engine_url(database_url)
-    if url.startswith("sqlite"):
-        file = SqliteFile(timeout=BUSY_TIMEOUT)
-        # More connections than incidents driven at once: none waits while it holds the turn to write.
-        # Opening one costs more than most of what is asked of it. The last one used is used next.
-        engine = create_async_engine(
-            url,
-            connect_args={"async_creator_fn": file.connect},
-            pool_size=SQLITE_POOL,
-            pool_use_lifo=True,
-            execution_options={FILE: file},
-            json_serializer=compact,
-        )
-        event.listen(engine.sync_engine, "connect", _tune_sqlite)
-    else:
-        file = None
-        # A process that is stopped in the middle of a transaction must not hold its locks for ever.
-        options = f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}"
-        engine = create_async_engine(
-            url,
-            connect_args={"options": options},
-            pool_pre_ping=True,
-            json_serializer=compact,
-            pool_size=POOL,
-            max_overflow=POOL,
-        )
+    engine, reader = _open_sqlite(url) if url.startswith("sqlite") else _open_postgres(url, database_url)
     try:
         with store_errors("opening the database"):
             async with engine.begin() as connection:
@@ -173,5 +154,41 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
         yield engine
     finally:
         await engine.dispose()
-        if file is not None:
-            file.close()
+        await reader.close()
+
+
+def _open_sqlite(url: str) -> tuple[AsyncEngine, SqliteFile]:
+    file = SqliteFile(timeout=BUSY_TIMEOUT)
+    # More connections than incidents driven at once: none waits while it holds the turn to write.
+    # Opening one costs more than most of what is asked of it. The last one used is used next.
+    engine = create_async_engine(
+        url,
+        connect_args={"async_creator_fn": file.connect},
+        pool_size=SQLITE_POOL,
+        pool_use_lifo=True,
+        execution_options={READER: file},
+        json_serializer=compact,
+    )
+    event.listen(engine.sync_engine, "connect", _tune_sqlite)
+    return engine, file
+
+
+def _open_postgres(url: str, database_url: str) -> tuple[AsyncEngine, Reader]:
+    # Eight megabytes that a SQLite installation does without.
+    from server.db.postgres_line import Reader
+
+    reader = Reader(database_url)
+    # A process that is stopped in the middle of a transaction must not hold its locks for ever.
+    options = f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}"
+    engine = create_async_engine(
+        url,
+        # psycopg prepares nothing by itself: on a rollback it would forget ours along with its own.
+        connect_args={"options": options, "prepare_threshold": None},
+        pool_pre_ping=True,
+        json_serializer=compact,
+        pool_size=POOL,
+        max_overflow=POOL,
+        pool_use_lifo=True,  # the last one used has its statements prepared
+        execution_options={READER: reader},
+    )
+    return engine, reader

@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from server.audit.chain import AuditEntry
 from server.audit.trail import AuditTrail
-from server.db.sqlite_connection import Connection, driver_of
+from server.db.driver import driver_of
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -33,8 +34,13 @@ class Writing:
     """What a job writes with: the connection, and the audit entries that go in at the end."""
 
     connection: AsyncConnection
-    driver: Connection | None = None  #: the same on SQLite, with the transaction open and nothing in between
     entries: list[AuditEntry] = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  #: SQLAlchemy's, among jobs side by side
+
+    async def execute(self, statement: Executable) -> CursorResult[Any]:
+        """Execute a statement that is not `Prepared`, in a job that may have others beside it."""
+        async with self.turn:
+            return await self.connection.execute(statement)
 
 
 Job = Callable[[Writing], Awaitable[T]]
@@ -47,6 +53,7 @@ class _Waiting(Generic[T]):
     done: asyncio.Future[T]
     together: Together[Any, T] | None = None
     item: Any = None
+    beside: bool = False
     result: T | None = None
     failed: Exception | None = None
 
@@ -70,9 +77,14 @@ class GroupWriter:
         self._items: list[_Waiting[Any]] = []
         self._draining: asyncio.Task[None] | None = None
 
-    async def run(self, job: Job[T]) -> T:
-        """Run the job; committed on return. It may run more than once, so it must change nothing but rows."""
-        waiting: _Waiting[T] = _Waiting(job, asyncio.get_running_loop().create_future())
+    async def run(self, job: Job[T], *, beside: bool = False) -> T:
+        """Run the job; committed on return. It may run more than once, so it must change nothing but rows.
+
+        `beside`: it touches no row that another such job touches, so that they may go on at the same time
+        and their statements travel together. What the others do happens before or after them.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(job, done, beside=beside)
         self._queue.append(waiting)
         self._drain_soon()
         return await waiting.done
@@ -100,14 +112,12 @@ class GroupWriter:
 
     async def _drain(self) -> None:
         connection: AsyncConnection | None = None  # kept while there is something to write
-        driver: Connection | None = None
         try:
             while batch := self._next_batch():
                 try:
                     if connection is None:
                         connection = await self._engine.connect()
-                        driver = driver_of(connection)
-                    await self._write(connection, driver, batch)
+                    await self._write(connection, batch)
                 except Exception:  # noqa: BLE001  one of them failed: which one shows when each is alone
                     await _close(connection)
                     connection = None
@@ -122,46 +132,49 @@ class GroupWriter:
         finally:
             await _close(connection)
 
-    async def _write(
-        self, connection: AsyncConnection, driver: Connection | None, batch: Sequence[_Waiting[Any]]
-    ) -> None:
-        if driver is not None and all(one.job is None for one in batch):
-            # Nothing here needs SQLAlchemy, which would cost more than the rows and the commit.
-            async with driver.transaction():
-                await _write_items(Writing(connection, driver=driver), batch)
-            return
-        if driver is None:
-            async with connection.begin():
-                await self._write_jobs(connection, batch)
-            return
-        async with driver.transaction():
-            await self._write_jobs(connection, batch)
+    async def _write(self, connection: AsyncConnection, batch: Sequence[_Waiting[Any]]) -> None:
+        async with driver_of(connection).transaction():
+            entries = await _write_items(Writing(connection), batch)
+            entries += await _run_jobs(connection, [one for one in batch if one.job is not None])
+            if entries and self._audit is not None:
+                await self._audit.append_all(connection, entries)
         if connection.in_transaction():
             # A job spoke through SQLAlchemy, which takes for open what the driver has committed.
             await connection.rollback()
 
-    async def _write_jobs(self, connection: AsyncConnection, batch: Sequence[_Waiting[Any]]) -> None:
-        entries = await _write_items(Writing(connection), batch)
-        for one in batch:
-            if one.job is None:
-                continue
-            writing = Writing(connection)
-            one.result = await one.job(writing)
-            entries += writing.entries
-        if entries and self._audit is not None:
-            await self._audit.append_all(connection, entries)
-
     async def _write_alone(self, one: _Waiting[Any]) -> None:
         try:
             async with self._engine.connect() as connection:
-                await self._write(connection, driver_of(connection), [one])
+                await self._write(connection, [one])
         except Exception as exc:  # noqa: BLE001  this job's alone; its caller gets it
             one.failed = exc
 
 
 async def _close(connection: AsyncConnection | None) -> None:
-    if connection is not None:
-        await connection.close()
+    if connection is None:
+        return
+    if not connection.invalidated and driver_of(connection).closed:
+        await connection.invalidate()  # nothing is left that could be rolled back
+    await connection.close()
+
+
+async def _run_jobs(connection: AsyncConnection, jobs: Sequence[_Waiting[Any]]) -> list[AuditEntry]:
+    turn, beside = asyncio.Lock(), driver_of(connection).beside
+    writings = [Writing(connection, turn=turn) for _ in jobs]
+
+    async def run(one: _Waiting[Any], writing: Writing) -> None:
+        assert one.job is not None
+        one.result = await one.job(writing)
+
+    work = list(zip(jobs, writings, strict=True))
+    together = [run(*pair) for pair in work if beside and pair[0].beside]
+    for failed in await asyncio.gather(*together, return_exceptions=True):
+        if failed is not None:
+            raise failed
+    for pair in work:
+        if not (beside and pair[0].beside):
+            await run(*pair)
+    return [entry for writing in writings for entry in writing.entries]
 
 
 async def _write_items(writing: Writing, batch: Sequence[_Waiting[Any]]) -> list[AuditEntry]:

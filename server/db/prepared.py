@@ -1,7 +1,7 @@
 """Statements that are written often: compiled once for a dialect, then only filled in.
 
 SQLAlchemy builds and looks up a statement again each time it is executed, which costs several times what the
-database does with it. On SQLite they go to the driver itself, with nothing in between. A list behind IN has
+database does with it. They go to the database's driver itself, with nothing in between. A list behind IN has
 its length in the statement: `listed` gives lists of a few lengths only.
 """
 
@@ -20,10 +20,12 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import SQLModel
 
-from server.db.sqlite_connection import FILE, SqliteFile, driver_of
+from server.db.driver import READER, Reads, driver_of
 
 Build = Callable[[str, tuple[str, ...]], Executable]
-Fill = Callable[[Mapping[str, Any]], Any]
+Fill = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+# As libpq wants its parameters: $1, $2, …
+NUMBERED: Dialect = cast(Any, postgresql.psycopg.dialect)(paramstyle="numeric_dollar")
 
 
 def insert_once_in(dialect: str, table: type[SQLModel]) -> Insert:
@@ -56,41 +58,24 @@ class Prepared:
     async def run(self, connection: AsyncConnection, values: Mapping[str, Any]) -> int:
         """Execute it with these values; how many rows it changed."""
         compiled = self._compiled(connection.dialect, values)
-        filled = compiled.fill(values)
-        if (driver := driver_of(connection)) is not None:
-            changed = await driver.write(lambda raw: raw.execute(compiled.sql, filled).rowcount)
-        else:
-            changed = (await connection.exec_driver_sql(compiled.sql, filled)).rowcount
-        return max(changed, 0)
+        return max(await driver_of(connection).change(compiled.sql, compiled.fill(values)), 0)
 
     async def run_many(self, connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute it once for each row; all have the same names."""
         compiled = self._compiled(connection.dialect, rows[0])
-        filled = [compiled.fill(row) for row in rows]
-        if (driver := driver_of(connection)) is not None:
-            await driver.write(lambda raw: raw.executemany(compiled.sql, filled))
-        else:
-            await connection.exec_driver_sql(compiled.sql, filled)
+        await driver_of(connection).change_all(compiled.sql, [compiled.fill(row) for row in rows])
 
     async def fetch(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Any]:
         """Execute it and give its rows, each value in its column's type and under its column's name."""
         compiled = self._compiled(connection.dialect, values)
-        filled = compiled.fill(values)
-        found: Sequence[Any]
-        if (driver := driver_of(connection)) is not None:
-            found = await driver.read(compiled.sql, filled)
-        else:
-            found = (await connection.exec_driver_sql(compiled.sql, filled)).fetchall()
+        found = await driver_of(connection).read(compiled.sql, compiled.fill(values))
         return [compiled.read(row) for row in found]
 
     async def look(self, engine: AsyncEngine, values: Mapping[str, Any]) -> list[Any]:
-        """The same in a transaction of its own, for a few rows by an index: they are read in place."""
-        file = engine.get_execution_options().get(FILE)
-        if not isinstance(file, SqliteFile):
-            async with engine.connect() as connection:
-                return await self.fetch(connection, values)
+        """The same in a transaction of its own, for a few rows by an index, beside what others write."""
         compiled = self._compiled(engine.dialect, values)
-        return [compiled.read(row) for row in file.look(compiled.sql, compiled.fill(values))]
+        reader: Reads = engine.get_execution_options()[READER]
+        return [compiled.read(row) for row in await reader.look(compiled.sql, compiled.fill(values))]
 
     def compiled(self, connection: AsyncConnection, values: Mapping[str, Any]) -> tuple[str, Fill]:
         """The statement's text, and what makes its parameters of such values; for the driver itself."""
@@ -101,7 +86,8 @@ class Prepared:
         key = (dialect.name, tuple(values))
         if (known := self._known.get(key)) is None:
             statement = cast(ClauseElement, self._build(*key))
-            compiler = statement.compile(dialect=dialect, column_keys=list(values))
+            spelling = NUMBERED if dialect.name == "postgresql" else dialect
+            compiler = statement.compile(dialect=spelling, column_keys=list(values))
             known = self._known[key] = _Compiled(cast(SQLCompiler, compiler), statement, dialect)
         return known
 
@@ -115,7 +101,7 @@ class _Compiled:
         self._row = _named([column.key or "_" for column in columns])
         self.sql = str(compiler)
         self._constants = compiler.params
-        names: Sequence[str] = compiler.positiontup or tuple(compiler.params)
+        names: Sequence[str] = compiler.positiontup or ()
         bound: Mapping[str, Any] = compiler._bind_processors
         spell = _in_utc if dialect.name == "sqlite" else None
         self._places = [
@@ -127,7 +113,6 @@ class _Compiled:
             )
             for name in names
         ]
-        self._positional = compiler.positiontup is not None
 
     def read(self, row: Sequence[Any]) -> Any:
         values = list(row)
@@ -135,17 +120,14 @@ class _Compiled:
             values[place] = read(values[place])
         return self._row._make(values)
 
-    def fill(self, values: Mapping[str, Any]) -> Any:
+    def fill(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         constants = self._constants
-        filled = [
+        return tuple(
             (values[name] if name in values else constants[name])
             if process is None
             else process(values[name] if name in values else constants[name])
             for name, process in self._places
-        ]
-        if self._positional:
-            return tuple(filled)
-        return {name: value for (name, _), value in zip(self._places, filled, strict=True)}
+        )
 
 
 def _named(names: Sequence[str]) -> Any:

@@ -13,20 +13,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
 WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "SAVEPOI")
 PAUSE = 0.005  # seconds between two tries to begin while another process writes
-FILE = "airmedic_file"  # the engine's option that holds its `SqliteFile`
 
 
 class SqliteFile:
@@ -39,7 +35,7 @@ class SqliteFile:
         self._open: Callable[[], sqlite3.Connection] | None = None
         self._reader: sqlite3.Connection | None = None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let the threads end."""
         self.threads.shutdown(wait=False)
         if self._reader is not None:
@@ -52,7 +48,7 @@ class SqliteFile:
         self._open = partial(sqlite3.connect, *args, **kwargs)
         return Connection(await self.in_thread(self._open), self)
 
-    def look(self, statement: str, parameters: Any) -> list[Any]:
+    async def look(self, statement: str, parameters: Any) -> list[Any]:
         """A few rows by a key, in place; what is committed at this moment."""
         if self._reader is None:
             assert self._open is not None, "the database has not been opened"
@@ -73,6 +69,8 @@ class SqliteFile:
 class Connection:
     """Speaks like `aiosqlite.Connection`, as far as SQLAlchemy asks."""
 
+    beside = False  # its statements are done in place, one at a time
+
     def __init__(self, raw: sqlite3.Connection, file: SqliteFile) -> None:
         self._conn = raw
         self._file = file
@@ -81,6 +79,11 @@ class Connection:
     @property
     def _connection(self) -> sqlite3.Connection:
         return self._conn
+
+    @property
+    def closed(self) -> bool:
+        """Always False: a file does not hang up."""
+        return False
 
     @property
     def isolation_level(self) -> str | None:
@@ -118,6 +121,14 @@ class Connection:
     async def read(self, statement: str, parameters: Any) -> list[Any]:
         """The rows of a query."""
         return await self.run(statement, lambda: self._conn.execute(statement, parameters).fetchall())
+
+    async def change(self, statement: str, parameters: Any) -> int:
+        """Execute a write; how many rows it changed."""
+        return await self.write(lambda raw: raw.execute(statement, parameters).rowcount)
+
+    async def change_all(self, statement: str, rows: Sequence[Any]) -> None:
+        """Execute a write once for each row of parameters."""
+        await self.write(lambda raw: raw.executemany(statement, rows))
 
     async def write(self, call: Callable[[sqlite3.Connection], T]) -> T:
         """Run several short writes in one go, within the transaction; begins it when none is open."""
@@ -235,11 +246,3 @@ class Cursor:
     @arraysize.setter
     def arraysize(self, value: int) -> None:
         self._raw.arraysize = value
-
-
-def driver_of(connection: AsyncConnection) -> Connection | None:
-    """The connection of this kind beneath SQLAlchemy's; None on another database."""
-    if connection.dialect.name != "sqlite" or (sync := connection.sync_connection) is None:
-        return None
-    raw = sync.connection.driver_connection
-    return raw if isinstance(raw, Connection) else None

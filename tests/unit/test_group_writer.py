@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from graph.errors import LeaseLost
+from server.db.database import open_database
 from server.db.group_writer import GroupWriter, Job, Writing
+from server.db.prepared import Prepared
 from server.db.tables import SettingRow
 from tests.factories import START
 
@@ -60,6 +64,66 @@ async def test_a_caller_that_goes_away_leaves_the_others_alone(engine: AsyncEngi
     assert "stays" in await stored(engine)
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+KEPT = Prepared(lambda _dialect, _names: insert(SettingRow))
+
+
+@pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "through SQLAlchemy"])
+@pytest.mark.parametrize("fails", [None, 3], ids=["all good", "one fails"])
+async def test_jobs_beside_each_other_are_one_transaction(
+    engine: AsyncEngine, prepared: bool, fails: int | None
+) -> None:
+    writer = GroupWriter(engine, audit=None)
+
+    async def write(writing: Writing, number: int) -> None:
+        for part in ("a", "b"):
+            row = {"key": f"{number} {part}", "value": 1, "updated_at": START}
+            if prepared:
+                await KEPT.run(writing.connection, row)
+            else:
+                await writing.execute(insert(SettingRow).values(**row))
+        if number == fails:
+            raise LeaseLost(str(number))
+
+    jobs = [writer.run(partial(write, number=n), beside=True) for n in range(20)]
+    failed = [n for n, one in enumerate(await asyncio.gather(*jobs, return_exceptions=True)) if one]
+
+    assert failed == ([] if fails is None else [fails])
+    assert await stored(engine) == {f"{n} {part}" for n in range(20) if n != fails for part in ("a", "b")}
+
+
+async def test_a_job_that_is_not_beside_others_runs_by_itself(engine: AsyncEngine) -> None:
+    """Two that claim the same thing would each see half of what the other one did."""
+    writer, running, most = GroupWriter(engine, audit=None), 0, 0
+
+    async def write(writing: Writing, number: int) -> None:
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        await KEPT.run(writing.connection, {"key": f"{number}", "value": 1, "updated_at": START})
+        await asyncio.sleep(0)
+        running -= 1
+
+    await asyncio.gather(*(writer.run(partial(write, number=n)) for n in range(20)))
+
+    assert most == 1
+
+
+async def test_writing_goes_on_when_the_other_end_has_hung_up(
+    new_database: Callable[[str], str],
+) -> None:
+    async with open_database(new_database("postgres")) as engine:
+        writer = GroupWriter(engine, audit=None)
+        await writer.run(job("before"))
+        async with engine.connect() as connection:
+            ours = "datname = current_database() AND pid <> pg_backend_pid()"
+            await connection.execute(
+                text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+            )
+
+        await asyncio.gather(*(writer.run(job(f"after {n}"), beside=True) for n in range(3)))
+
+        assert await stored(engine) == {"before", "after 0", "after 1", "after 2"}
 
 
 async def test_writers_on_sqlite_take_turns(engine: AsyncEngine) -> None:
