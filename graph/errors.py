@@ -131,5 +131,11 @@ class StoreUnavailable(AirmedicError):
     retryable = True
 
 
+class StoreDoubt(StoreUnavailable):
+    """A commit was sent and its answer was lost: read what is stored, never write it again blind."""
+
+    retryable = False
+
+
 class SandboxFailed(AirmedicError):
     """The sandbox's Airflow could not be installed or started; the message ends with its last log lines."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 
 from graph.checkpoint import CarriedSaver
-from graph.errors import AirmedicError
+from graph.errors import AirmedicError, StoreDoubt
 from server.db.database import store_errors
 from server.db.group_writer import Writing
 from server.driving import Found, StoreDriving, log_row
@@ -61,6 +61,7 @@ class Draft:
         self._alarm: asyncio.TimerHandle | None = None
         self._since = 0.0
         self._early: asyncio.Task[None] | None = None
+        self._doubt: StoreDoubt | None = None
 
     def add(self, events: Sequence[dict[str, Any]], columns: dict[str, Any]) -> None:
         """Take up what a step has found."""
@@ -110,8 +111,14 @@ class Draft:
         suspended: bool = False,
         **values: object,
     ) -> None:
-        """Write everything in one transaction. Raises `LeaseLost`; what was not written stays here."""
+        """Write everything in one transaction. Raises `LeaseLost`; what was not written stays here.
+
+        What may be written or not is never written again: from then on this raises `StoreDoubt`, and the next
+        drive goes on from what is stored.
+        """
         async with self._one_at_a_time:
+            if self._doubt is not None:
+                raise self._doubt
             self.quiet()
             found, self._found = self._found, Found()
             # A question and the place that waits for its answer go on record together or not at all.
@@ -133,6 +140,9 @@ class Draft:
             try:
                 with store_errors("recording a step"):
                     await self._store.writer.run(write, beside=True)
+            except StoreDoubt as exc:
+                self._doubt = exc
+                raise
             except BaseException:
                 new, self._found = self._found, found
                 self._found.events += new.events

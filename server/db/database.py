@@ -6,10 +6,11 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, event, inspect, text
+from sqlalchemy import Connection, event, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SQLITE_POOL = 40  # connections to a SQLite file kept open
 POOL = 10  # connections to Postgres kept open, and as many more in a rush
 IDLE_IN_TRANSACTION = 4000  # milliseconds
+CONNECT = 10  # seconds to connect to Postgres, unless the URL says otherwise
 UPGRADE_LOCK = 0x41697264  # any number, the same in every process
 # Of 4 kB, before they are carried into the database file: pages that are written often are carried once.
 WAL_PAGES = 4000
@@ -146,7 +148,7 @@ def _upgrade(connection: Connection) -> None:
 async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
     """The engine, its schema migrated to the newest version; disposed at the end."""
     url = engine_url(database_url)
-    engine, reader = _open_sqlite(url) if url.startswith("sqlite") else _open_postgres(url, database_url)
+    engine, reader = _open_sqlite(url) if url.startswith("sqlite") else _open_postgres(url)
     try:
         with store_errors("opening the database"):
             async with engine.begin() as connection:
@@ -173,22 +175,32 @@ def _open_sqlite(url: str) -> tuple[AsyncEngine, SqliteFile]:
     return engine, file
 
 
-def _open_postgres(url: str, database_url: str) -> tuple[AsyncEngine, Reader]:
+def _open_postgres(url: str) -> tuple[AsyncEngine, Reader]:
     # Eight megabytes that a SQLite installation does without.
+    from psycopg import AsyncConnection
+
     from server.db.postgres_line import Reader
 
-    reader = Reader(database_url)
+    query = make_url(url).query
+    given = query.get("options", ())
     # A process that is stopped in the middle of a transaction must not hold its locks for ever.
-    options = f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}"
+    options = [f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION}"]
+    ours = {
+        "options": " ".join(options + ([given] if isinstance(given, str) else list(given))),
+        "connect_timeout": query.get("connect_timeout", CONNECT),
+        # psycopg prepares nothing by itself: on a rollback it would forget ours along with its own.
+        "prepare_threshold": None,
+    }
     engine = create_async_engine(
         url,
-        # psycopg prepares nothing by itself: on a rollback it would forget ours along with its own.
-        connect_args={"options": options, "prepare_threshold": None},
+        connect_args=ours,
         pool_pre_ping=True,
         json_serializer=compact,
         pool_size=POOL,
         max_overflow=POOL,
         pool_use_lifo=True,  # the last one used has its statements prepared
-        execution_options={READER: reader},
     )
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    reader = Reader(partial(AsyncConnection.connect, **{**arguments, **ours}, autocommit=True))
+    engine.update_execution_options(**{READER: reader})
     return engine, reader

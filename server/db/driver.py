@@ -8,10 +8,15 @@ from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from graph.errors import StoreUnavailable
 from server.db.sqlite_connection import Connection
 
 READER = "airmedic_reader"  # the engine's option that holds what `Prepared.look` reads with
 LINE = "airmedic_line"  # where a pooled connection keeps its `Line`
+
+
+class Forgotten(StoreUnavailable):
+    """The database knows a prepared statement no more. The same transaction will do, once it is undone."""
 
 
 class Reads(Protocol):
@@ -31,7 +36,7 @@ class Driver(Protocol):
         """Whether nothing can be asked any more."""
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
-        """Committed when the block ends, rolled back when it fails."""
+        """Committed when the block ends, rolled back when it fails. Raises `StoreDoubt` when nobody knows."""
 
     async def read(self, statement: str, parameters: Any) -> list[Any]:
         """The rows of a query."""
@@ -57,6 +62,6 @@ def driver_of(connection: AsyncConnection) -> Driver:
 
     assert isinstance(raw, Psycopg), "a database is opened by `open_database`"
     known = pooled.info.get(LINE)
-    if not isinstance(known, Line):
+    if not isinstance(known, Line) or known.raw is not raw:
         known = pooled.info[LINE] = Line(raw)
     return known

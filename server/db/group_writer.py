@@ -18,15 +18,17 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from graph.errors import StoreDoubt
 from server.audit.chain import AuditEntry
 from server.audit.trail import AuditTrail
-from server.db.driver import driver_of
+from server.db.driver import Forgotten, driver_of
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 MOST = 64  # jobs in one transaction
 MOST_ITEMS = 256  # items of those that are written together
 FEW = 4  # other jobs that ride along with them
+TRIES = 3  # of a transaction whose statements the database has forgotten
 
 
 @dataclass
@@ -80,6 +82,8 @@ class GroupWriter:
     async def run(self, job: Job[T], *, beside: bool = False) -> T:
         """Run the job; committed on return. It may run more than once, so it must change nothing but rows.
 
+        Raises `StoreDoubt` when it may be committed or not: it is not run again.
+
         `beside`: it touches no row that another such job touches, so that they may go on at the same time
         and their statements travel together. What the others do happens before or after them.
         """
@@ -118,6 +122,11 @@ class GroupWriter:
                     if connection is None:
                         connection = await self._engine.connect()
                     await self._write(connection, batch)
+                except StoreDoubt as exc:
+                    await _close(connection)
+                    connection = None
+                    for one in batch:
+                        one.failed = StoreDoubt(str(exc))
                 except Exception:  # noqa: BLE001  one of them failed: which one shows when each is alone
                     await _close(connection)
                     connection = None
@@ -143,11 +152,22 @@ class GroupWriter:
             await connection.rollback()
 
     async def _write_alone(self, one: _Waiting[Any]) -> None:
-        try:
-            async with self._engine.connect() as connection:
+        for _ in range(TRIES):
+            connection: AsyncConnection | None = None
+            try:
+                connection = await self._engine.connect()
                 await self._write(connection, [one])
-        except Exception as exc:  # noqa: BLE001  this job's alone; its caller gets it
-            one.failed = exc
+            except Forgotten as exc:
+                one.failed = exc
+                continue
+            except Exception as exc:  # noqa: BLE001  this job's alone; its caller gets it
+                one.failed = exc
+                return
+            else:
+                one.failed = None
+                return
+            finally:
+                await _close(connection)
 
 
 async def _close(connection: AsyncConnection | None) -> None:

@@ -8,11 +8,12 @@ under way goes into the next one (libpq's pipeline). Not imported on SQLite, whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from psycopg import AsyncConnection, pq
@@ -23,11 +24,17 @@ from psycopg.generators import fetch_many, send
 from psycopg.pq.abc import PGresult
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from graph.errors import StoreDoubt
+from server.db.driver import Forgotten
+
 Row = Sequence[Any]
 GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 IDLE = pq.TransactionStatus.IDLE
 RAW = (bytes, psycopg.Binary)
 LAST_WORDS = ("FATAL", "PANIC")  # severities after which Postgres hangs up
+MOST_PREPARED = 200  # statements a connection ever prepares; what comes after them goes as it is
+# What Postgres says of a statement that it was told to forget, or whose columns are others by now.
+OUTDATED = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.FeatureNotSupported)
 
 Dumped = tuple[Sequence[Buffer | None], Sequence[pq.Format] | None]
 
@@ -38,9 +45,10 @@ class _Asked:
 
     sql: str
     rows: Sequence[Dumped]
+    often: bool  #: worth preparing
     answered: asyncio.Future[list[PGresult]]
 
-    def fail(self, exc: Exception) -> None:
+    def fail(self, exc: BaseException) -> None:
         """Tell whoever asked, unless they have their answer or went away."""
         if not self.answered.done():
             self.answered.set_exception(exc)
@@ -53,28 +61,33 @@ class Line:
 
     def __init__(self, raw: AsyncConnection[Any], *, apart: bool = False) -> None:
         """`apart`: every statement is a transaction of its own, whose failure is nobody else's."""
-        self._raw = raw
+        self.raw = raw
         self._apart = apart
         self._types = Transformer(raw)
         self._names: dict[str, bytes] = {}  # of the statements this connection has prepared
-        self._numbers = count()
+        # Nobody else's, even where a pooler gives the server's connection to several of us.
+        self._new_names = map(f"line_{uuid4().hex}_%d".__mod__, count())
+        self._prepared = 0
         self._asked: list[_Asked] = []
         self._sending: asyncio.Task[None] | None = None
 
     @property
     def closed(self) -> bool:
         """Whether nothing can be asked any more."""
-        return self._raw.closed
+        return self.raw.closed
 
     async def close(self) -> None:
         """Hang up."""
-        await self._raw.close()
+        await self.raw.close()
 
     async def read(self, sql: str, parameters: Row) -> list[Any]:
         """The rows of a query."""
         (result,) = await self._ask(sql, [parameters])
-        self._types.set_pgresult(result)
-        return self._types.load_rows(0, result.ntuples, tuple)
+        try:
+            self._types.set_pgresult(result)
+            return self._types.load_rows(0, result.ntuples, tuple)
+        except psycopg.Error as exc:
+            raise self._wrapped(sql, exc) from exc
 
     async def change(self, sql: str, parameters: Row) -> int:
         """Execute it; how many rows it changed."""
@@ -92,22 +105,38 @@ class Line:
             yield
             await self._end("COMMIT")
         except BaseException:
-            if not self.closed:
-                await self._end("ROLLBACK")
+            await self._undo()
             raise
 
+    async def _undo(self) -> None:
+        try:
+            await self._end("ROLLBACK")
+        except DBAPIError:
+            if not self.closed:  # else Postgres undoes it by itself
+                raise
+
     async def _end(self, how: str) -> None:
-        if self._raw.pgconn.transaction_status == IDLE:
+        if self.raw.pgconn.transaction_status == IDLE:
             return
-        (result,) = await self._ask(how, [()])
+        was_open = not self.closed
+        try:
+            (result,) = await self._ask(how, [()], often=False)
+        except DBAPIError as exc:
+            if how == "COMMIT" and was_open and self.closed:
+                raise StoreDoubt("the database hung up before it said whether it committed") from exc
+            raise
         if result.command_status != how.encode():
             # Postgres rolls back where something had failed, and calls that no error.
             failed = psycopg.errors.InFailedSqlTransaction("something had failed in this transaction")
             raise DBAPIError.instance(how, None, failed, psycopg.Error)
 
-    async def _ask(self, sql: str, rows: Sequence[Row]) -> list[PGresult]:
+    async def _ask(self, sql: str, rows: Sequence[Row], *, often: bool = True) -> list[PGresult]:
         loop = asyncio.get_running_loop()
-        asked = _Asked(sql, [self._dumped(row) for row in rows], loop.create_future())
+        try:
+            dumped = [self._dumped(row) for row in rows]
+        except psycopg.Error as exc:
+            raise self._wrapped(sql, exc) from exc
+        asked = _Asked(sql, dumped, often, loop.create_future())
         self._asked.append(asked)
         if self._sending is None or self._sending.done():
             self._sending = loop.create_task(self._send_all(), name="postgres-line")
@@ -124,46 +153,52 @@ class Line:
             while self._asked:
                 batch, self._asked = self._asked, []
                 try:
-                    async with self._raw.lock:
-                        await self._raw.wait(self._exchange(batch))
+                    async with self.raw.lock:
+                        # Who went away meanwhile has ended the transaction too.
+                        batch = [one for one in batch if not one.answered.done()]
+                        if batch:
+                            await self.raw.wait(self._exchange(batch))
                 except psycopg.Error as exc:
                     self._hang_up_within()
                     for one in batch:
-                        one.fail(self._wrapped(one, exc))
-        except BaseException:
+                        one.fail(self._wrapped(one.sql, exc))
+        except BaseException as exc:
             self._hang_up_within()
             for one in (*batch, *self._asked):
-                one.answered.cancel()
+                one.fail(exc)
             self._asked = []
             raise
 
     def _hang_up_within(self) -> None:
         """In the middle of a batch nobody could say any more which answer is whose."""
-        if self._raw.pgconn.pipeline_status != pq.PipelineStatus.OFF:
-            self._raw.pgconn.finish()
+        if self.raw.pgconn.pipeline_status != pq.PipelineStatus.OFF:
+            self.raw.pgconn.finish()
 
-    def _wrapped(self, one: _Asked, exc: psycopg.Error) -> StatementError:
+    def _wrapped(self, sql: str, exc: psycopg.Error) -> StatementError:
         """As SQLAlchemy would raise it, so that whoever asked need not know what is in between."""
-        gone = self._raw.closed
         return DBAPIError.instance(
-            one.sql, None, exc, psycopg.Error, hide_parameters=True, connection_invalidated=gone
+            sql, None, exc, psycopg.Error, hide_parameters=True, connection_invalidated=self.closed
         )
 
     def _exchange(self, batch: Sequence[_Asked]) -> PQGen[None]:
         """Send all, then take the answers in their order."""
-        connection = self._raw.pgconn
-        begins = not self._raw.autocommit and connection.transaction_status == IDLE
+        connection = self.raw.pgconn
+        begins = not self.raw.autocommit and connection.transaction_status == IDLE
         connection.enter_pipeline_mode()
         if begins:
             connection.send_query_params(b"BEGIN", None)
-        fresh = []
+        fresh: list[_Asked] = []
         for one in batch:
-            if (name := self._names.get(one.sql)) is None:
-                name = self._names[one.sql] = b"line_%d" % next(self._numbers)
-                connection.send_prepare(name, one.sql.encode())
+            sql, name = one.sql.encode(), self._names.get(one.sql)
+            if name is None and one.often and self._prepared + len(fresh) < MOST_PREPARED:
+                name = self._names[one.sql] = next(self._new_names).encode()
+                connection.send_prepare(name, sql)
                 fresh.append(one)
             for values, formats in one.rows:
-                connection.send_query_prepared(name, values, formats)
+                if name is None:
+                    connection.send_query_params(sql, values, param_formats=formats)
+                else:
+                    connection.send_query_prepared(name, values, formats)
             if self._apart:
                 connection.pipeline_sync()
         if not self._apart:
@@ -182,7 +217,12 @@ class Line:
     def _take(self, one: _Asked, *, prepared: bool) -> PQGen[None]:
         results: list[PGresult] = []
         for _ in range(prepared + len(one.rows)):
-            results += yield from fetch_many(self._raw.pgconn)
+            results += yield from fetch_many(self.raw.pgconn)
+        if prepared:
+            if results[0].status in GOOD:
+                self._prepared += 1
+            else:
+                del self._names[one.sql]
         failed = next((result for result in results if result.status not in GOOD), None)
         if failed is None:
             if not one.answered.done():
@@ -194,26 +234,29 @@ class Line:
             exc = error_from_result(failed)
             if exc.diag.severity_nonlocalized in LAST_WORDS:
                 raise exc
-        if isinstance(exc, psycopg.errors.InvalidSqlStatementName):
-            self._names.clear()  # somebody told Postgres to forget them all
-        elif prepared or failed.status != pq.ExecStatus.PIPELINE_ABORTED:
-            self._names.pop(one.sql, None)  # the tables may have changed under it: prepare it anew
-        one.fail(self._wrapped(one, exc))
+        if isinstance(exc, OUTDATED) and not prepared:
+            self._names.clear()
+            one.fail(Forgotten(f"a prepared statement is no longer good ({exc})"))
+        else:
+            one.fail(self._wrapped(one.sql, exc))
 
 
 class Reader:
     """Short reads of many drives, on a connection of their own; each sees what is committed."""
 
-    def __init__(self, database_url: str) -> None:
-        self._url = database_url
+    def __init__(self, connect: Callable[[], Awaitable[AsyncConnection[Any]]]) -> None:
+        """`connect` opens a connection on which every statement is a transaction of its own."""
+        self._connect = connect
         self._line: Line | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[Line] | None = None
 
     async def look(self, sql: str, parameters: Row) -> list[Any]:
         """The rows of a query."""
         line = await self._open()
         try:
             return await line.read(sql, parameters)
+        except Forgotten:
+            pass
         except DBAPIError:
             if not line.closed:
                 raise
@@ -221,16 +264,25 @@ class Reader:
         return await (await self._open()).read(sql, parameters)
 
     async def _open(self) -> Line:
-        async with self._opening:
-            if self._line is None or self._line.closed:
-                try:
-                    raw = await AsyncConnection.connect(self._url, autocommit=True)
-                except psycopg.Error as exc:
-                    raise DBAPIError.instance(None, None, exc, psycopg.Error) from exc
-                self._line = Line(raw, apart=True)
+        if self._line is not None and not self._line.closed:
             return self._line
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._new_line(), name="postgres-reader")
+        # All that wait share one try: the next would be as long in vain.
+        return await asyncio.shield(self._opening)
+
+    async def _new_line(self) -> Line:
+        try:
+            raw = await self._connect()
+        except psycopg.Error as exc:
+            raise DBAPIError.instance(None, None, exc, psycopg.Error) from exc
+        self._line = Line(raw, apart=True)
+        return self._line
 
     async def close(self) -> None:
         """Hang up."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         if self._line is not None:
             await self._line.close()

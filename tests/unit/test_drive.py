@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.checkpoint import CarriedSaver
 from graph.domain import Action, Door, Outcome, Status, Step
-from graph.errors import LeaseLost
+from graph.errors import LeaseLost, StoreDoubt
 from server import ledger as ledgers
+from server.db.group_writer import GroupWriter, Job
 from server.draft import PATIENCE, Draft
 from server.ledger import StoreLedger, entries_on_record
 from server.record import Lease
@@ -139,6 +140,27 @@ async def test_what_was_not_written_is_written_the_next_time(
     names = [event.name for event in await store.events(incident_id=drive.lease.incident_id)]
     assert names == ["diagnosed", "decided"]
     assert (await store.incident(drive.lease.incident_id)).reason == "because"
+
+
+async def test_what_may_be_written_or_not_is_never_written_again(
+    drive: Drive, store: IncidentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def written_and_not_said(writing: GroupWriter, job: Job[None], *, beside: bool) -> None:
+        await run(writing, job, beside=beside)
+        raise StoreDoubt("lost")
+
+    run = GroupWriter.run
+    drive.draft.add([{"name": "noted"}], {})
+    with monkeypatch.context() as patch:
+        patch.setattr(GroupWriter, "run", written_and_not_said)
+        with pytest.raises(StoreDoubt):
+            await drive.draft.flush()
+
+    drive.draft.add([{"name": "noted"}], {})
+    with pytest.raises(StoreDoubt):
+        await drive.draft.flush()
+
+    assert [event.name for event in await store.events(incident_id=drive.lease.incident_id)] == ["noted"]
 
 
 async def test_a_closed_incident_leaves_no_checkpoint(tmp_path: Path, clock: Clock) -> None:

@@ -11,12 +11,13 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.errors import LeaseLost
+from graph.errors import LeaseLost, StoreDoubt
 from server.db.database import open_database
 from server.db.group_writer import GroupWriter, Job, Writing
 from server.db.prepared import Prepared
 from server.db.tables import SettingRow
 from tests.factories import START
+from tests.unit.postgres_proxy import Proxy
 
 
 def job(key: str, *, fails: bool = False) -> Job[str]:
@@ -124,6 +125,46 @@ async def test_writing_goes_on_when_the_other_end_has_hung_up(
         await asyncio.gather(*(writer.run(job(f"after {n}"), beside=True) for n in range(3)))
 
         assert await stored(engine) == {"before", "after 0", "after 1", "after 2"}
+
+
+async def test_what_may_be_committed_is_not_written_again(new_database: Callable[[str], str]) -> None:
+    async with Proxy.of(new_database("postgres")) as proxy, open_database(proxy.url) as engine:
+        writer, runs = GroupWriter(engine, audit=None), 0
+
+        async def write(writing: Writing, number: int) -> None:
+            nonlocal runs
+            runs += 1
+            await KEPT.run(writing.connection, {"key": f"{number}", "value": 1, "updated_at": START})
+
+        proxy.cut_after = b"COMMIT"
+        jobs = [writer.run(partial(write, number=n), beside=n > 1) for n in range(4)]
+        failed = await asyncio.gather(*jobs, return_exceptions=True)
+        proxy.cut_after = None
+
+        assert [type(one) for one in failed] == [StoreDoubt] * 4
+        assert runs == 4
+        await writer.run(partial(write, number=4))
+        assert await stored(engine) == {f"{n}" for n in range(5)}
+
+
+async def test_a_transaction_whose_statements_were_forgotten_is_written_again(
+    new_database: Callable[[str], str],
+) -> None:
+    async with open_database(new_database("postgres")) as engine:
+        writer, runs = GroupWriter(engine, audit=None), 0
+
+        async def write(writing: Writing) -> None:
+            nonlocal runs
+            runs += 1
+            await KEPT.run(writing.connection, {"key": "before", "value": 1, "updated_at": START})
+            if runs < 4:
+                await writing.execute(text("DEALLOCATE ALL"))
+            await KEPT.run(writing.connection, {"key": "after", "value": 1, "updated_at": START})
+
+        await writer.run(write)
+
+        assert runs == 4
+        assert await stored(engine) == {"before", "after"}
 
 
 async def test_writers_on_sqlite_take_turns(engine: AsyncEngine) -> None:
