@@ -45,9 +45,13 @@ class Proxy:
         """Hang up on everybody and listen no more."""
         assert self._server is not None
         self._server.close()
+        self.cut()
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Hang up on both ends of every connection."""
         for writer in list(self._open):
             writer.close()
-        await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_unix_connection(self._path)

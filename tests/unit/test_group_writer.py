@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.errors import LeaseLost, StoreDoubt
-from server.db.database import open_database
+from graph.errors import LeaseLost, StoreDoubt, StoreUnavailable
+from server.background import beside
+from server.db.database import open_database, store_errors
 from server.db.group_writer import GroupWriter, Job, Writing
 from server.db.prepared import Prepared
 from server.db.tables import SettingRow
@@ -145,6 +148,53 @@ async def test_what_may_be_committed_is_not_written_again(new_database: Callable
         assert runs == 4
         await writer.run(partial(write, number=4))
         assert await stored(engine) == {f"{n}" for n in range(5)}
+
+
+WROTE = Table("wrote", MetaData(), Column("number", Integer))
+KEEP_NUMBER = Prepared(lambda _dialect, _names: insert(WROTE))
+
+
+async def test_whenever_the_line_breaks_nothing_is_written_twice_and_nothing_said_is_lost(
+    new_database: Callable[[str], str],
+) -> None:
+    drawn = random.Random(7)
+    async with Proxy.of(new_database("postgres")) as proxy, open_database(proxy.url) as engine:
+        async with engine.begin() as connection:
+            await connection.run_sync(WROTE.create)
+        writer, told = GroupWriter(engine, audit=None), {}
+
+        async def write(writing: Writing, number: int) -> None:
+            await KEEP_NUMBER.run(writing.connection, {"number": number})
+            if number % 3 == 0:
+                await writing.execute(select(func.count()).select_from(WROTE))
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(drawn.uniform(0, 2))
+            try:
+                with store_errors("writing"):
+                    await writer.run(partial(write, number=number), beside=number % 2 == 0)
+            except StoreUnavailable as exc:
+                told[number] = type(exc)
+
+        async def breaking() -> None:
+            while True:
+                await asyncio.sleep(drawn.uniform(0.002, 0.02))
+                proxy.cut_after = b"COMMIT" if drawn.random() < 0.3 else None
+                if drawn.random() < 0.3:
+                    proxy.cut()
+
+        async with beside(breaking=breaking()):
+            await asyncio.gather(*(one(number) for number in range(800)))
+        await proxy.stop()
+        await proxy.start()
+        proxy.cut_after = None
+        async with engine.connect() as connection:
+            wrote = Counter((await connection.execute(select(WROTE.c.number))).scalars())
+
+    assert set(wrote.values()) == {1}
+    assert {n for n in range(800) if n not in told} <= set(wrote)
+    assert not set(wrote) & {n for n, kind in told.items() if kind is not StoreDoubt}
+    assert set(told.values()) == {StoreDoubt, StoreUnavailable}
 
 
 async def test_a_transaction_whose_statements_were_forgotten_is_written_again(
