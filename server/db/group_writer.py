@@ -115,6 +115,10 @@ class GroupWriter:
         return items + jobs
 
     async def _drain(self) -> None:
+        while self._items or self._queue:  # what came while the connection was given back, too
+            await self._drain_at_once()
+
+    async def _drain_at_once(self) -> None:
         connection: AsyncConnection | None = None  # kept while there is something to write
         try:
             while batch := self._next_batch():

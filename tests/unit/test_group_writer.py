@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
 from graph.errors import LeaseLost, StoreDoubt, StoreUnavailable
@@ -56,6 +56,26 @@ async def test_one_that_fails_takes_nobody_along(engine: AsyncEngine) -> None:
 
     assert isinstance(results[3], LeaseLost)
     assert await stored(engine) == {f"key {n}" for n in range(6) if n != 3}
+
+
+async def test_who_comes_while_the_connection_is_given_back_is_written_too(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, closed = AsyncConnection.close, asyncio.Semaphore(0)
+
+    async def slowly(connection: AsyncConnection) -> None:
+        await asyncio.sleep(0.02)
+        await close(connection)
+        closed.release()
+
+    monkeypatch.setattr(AsyncConnection, "close", slowly)
+    writer = GroupWriter(engine, audit=None)
+
+    async with asyncio.timeout(20):
+        await writer.run(job("first"))
+        await writer.run(job("second"))
+        await closed.acquire()
+        await closed.acquire()
 
 
 async def test_a_caller_that_goes_away_leaves_the_others_alone(engine: AsyncEngine) -> None:
