@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,14 @@ class Scene:
             stage = Stage(self.world, self.airflow.sandbox, app.state.service, url, self.world.layout)
             yield Medic(stage, api, proxy)
 
-    async def tries(self, run_id: str, task_id: str) -> list[str]:
-        """How each try of the task ended, in Airflow's words."""
-        return [str(one["state"]) for one in await self.world.airflow.tries(PIPELINE, run_id, task_id)]
+    async def tries(self, run_id: str, task_id: str, *, since: datetime | None = None) -> list[str]:
+        """How each try of the task ended, in Airflow's words; all of them, or those that began since then."""
+        found = await self.world.airflow.tries(PIPELINE, run_id, task_id)
+        return [
+            str(one["state"])
+            for one in found
+            if since is None or datetime.fromisoformat(one["start_date"]) > since
+        ]
 
     async def clears(self, run_id: str, task_id: str) -> int:
         """How often Airflow's own event log says that the task was cleared."""

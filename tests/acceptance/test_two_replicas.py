@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ async def test_what_a_killed_replica_held_is_healed_by_the_other_and_written_onc
         for run in runs:
             await replicas[0][0].api.wait(run, waits, within=WITHIN)
         await INJECTIONS["F03"].lift(scene.world)
+        lifted = datetime.now(UTC)
 
         dead, survivor = await kill_the_first_writer(replicas)
         ended = [await survivor[0].api.wait(run, over, within=TAKEN_OVER) for run in runs]
@@ -92,7 +94,8 @@ async def test_what_a_killed_replica_held_is_healed_by_the_other_and_written_onc
         assert len([one for one in sent if one.status == 200]) == 1
         # Airflow's log names the request before it is carried out: one that it then refused stands there too.
         assert 1 <= await scene.clears(run, "fetch") <= len(sent)
-        assert await scene.tries(run, "fetch") == ["failed", "failed", "success"]
+        # On a busy machine the first wait may end while the last run still fails: that try fails once more.
+        assert await scene.tries(run, "fetch", since=lifted) == ["success"]
         assert scene.rows(run).agrees
 
 
