@@ -366,14 +366,6 @@ def test_waiting_for_an_answer_passes_and_work_that_is_too_long_does_not(
             id="a pool's process died with its memory at the limit",
         ),
         pytest.param(
-            failed(
-                "sqlalchemy.exc.StatementError: (builtins.TypeError) SQLite Date type only accepts Python"
-                " date objects as input.\n[SQL: INSERT INTO t (d) VALUES (?)]"
-            ),
-            RootCause.TYPE_MISMATCH,
-            id="a column that wants another type",
-        ),
-        pytest.param(
             child("error: could not find `Cargo.toml` in `/srv/job` or any parent directory"),
             RootCause.MISSING_DATA,
             id="a manifest is a file, not a library",
