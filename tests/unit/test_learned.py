@@ -79,7 +79,7 @@ def test_what_both_readers_say_is_likelier(base: KnowledgeBase) -> None:
 
 
 def test_what_only_words_say_is_cited_told_and_believed_less(base: KnowledgeBase) -> None:
-    said = base.diagnose(Case(log=TaskLog(text="FluxError: our tank of API credits is empty for today")))
+    said = base.diagnose(Case(log=TaskLog(text="FluxError: Kontingent erschöpft, quota ausgebucht")))
 
     assert said.root_cause in (RootCause.RATE_LIMITED, RootCause.STORAGE_EXHAUSTED)
     assert said.confidence <= 0.85

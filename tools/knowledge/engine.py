@@ -29,11 +29,10 @@ from tools.knowledge.lexicon import OF_CLASS, Lexicon
 from tools.knowledge.pooling import Pool
 from tools.knowledge.ranking import Candidate, Hit, rank
 from tools.knowledge.scanner import Scanner
-from tools.knowledge.second import ANSWER_FROM, SecondReading, Sure
+from tools.knowledge.second import SecondReading, Sure
 from tools.signature import signature
 
 PIECE_CHARS = 14_000  # of one piece are matched
-DOUBTS = 2  #: a doubted answer is wrong less often than its odds say, and its cause seldom unknown
 SHOWN_LINES = 4
 SUMMARY_CHARS = 240
 CARRIER = 0.8  #: of an entry's strength, when it is found only around another message
@@ -173,7 +172,7 @@ class KnowledgeBase:
         self, case: Case, evidence: Evidence, candidates: list[Candidate], told: list[str], sure: Sure
     ) -> Diagnosis:
         top = candidates[0] if candidates else None
-        if top is None or (not top.hits and not top.why) or not _tells(top, sure):
+        if top is None or (not top.hits and not top.why) or not sure.enough:
             return self._unknown(case, evidence, candidates, sure.confidence, told)
         lead = self._lead(top)
         transient, remediation = refine.transience(case, candidates, lead, told, sure.confidence)
@@ -232,7 +231,7 @@ class KnowledgeBase:
         return Diagnosis(
             root_cause=RootCause.UNKNOWN,
             transient=False,
-            confidence=round((1 - confidence) ** DOUBTS, 3) if candidates else 0.9,
+            confidence=round(1 - confidence, 3) if candidates else 0.9,
             remediation=Remediation.ESCALATE,
             evidence=tuple(shown),
             summary="The evidence does not say why it failed." if evidence.pieces else "The log is empty.",
@@ -278,13 +277,6 @@ class KnowledgeDiagnostician:
     async def diagnose(self, case: Case) -> Diagnosis:
         """Name the cause."""
         return self._knowledge.diagnose(case)
-
-
-def _tells(top: Candidate, sure: Sure) -> bool:
-    """Sure enough to be told. The user's own knowledge is, and that work elsewhere failed harms nobody."""
-    own = top.best is not None and top.best.entry.own
-    ended = top.cause is RootCause.EXTERNAL_JOB_FAILED
-    return sure.enough and (own or ended or sure.confidence >= ANSWER_FROM)
 
 
 def _besides(hits: list[Hit], harmless: set[int]) -> list[Hit]:

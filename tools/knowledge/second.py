@@ -14,10 +14,6 @@ from tools.knowledge.learned import Passage, Reader
 from tools.knowledge.pooling import Margins, Pool
 from tools.knowledge.ranking import EFFECTS, WRAPPER, Candidate, Hit
 
-#: Least confidence of an answer. Of 509 cases of technologies the second reader had not learned, 97 of 100
-#: answers are right from here on, with 93 of 100 answered; of the 163 among them nobody had looked at,
-#: 93 of 100 are. Higher limits withhold more than they mend.
-ANSWER_FROM = 0.6
 WORDS_ALONE = 0.85  #: most that words are believed which no entry confirms
 DECISIVE = (
     0.99  #: least strength of an entry that no words overrule, in the failure or in the last complaints
@@ -84,9 +80,8 @@ class SecondReading:
             return candidates, alone
         if first is not None and _strong(first) and alone.enough and self._doubtful(first, cause, chance):
             # The words are in doubt themselves: what an entry is sure of stays, and is believed less.
-            both = self._believed((alone.confidence + chances.get(first.cause, 0.0)) / 2)
-            both = both if self._enough(chance) else max(both, ANSWER_FROM)
-            return candidates, Sure(both, self._enough(both))
+            chance = self._believed((alone.confidence + chances.get(first.cause, 0.0)) / 2)
+            return candidates, Sure(chance, self._enough(chance))
         if cause is RootCause.UNKNOWN:
             chance = self._believed(chances[first.cause]) if first is not None else 0.0
             return candidates, Sure(chance, enough=False)
