@@ -1,6 +1,7 @@
 """What the API answers, by example: one answer for each operation, as `/docs` shows it.
 
-They were given by a running Airmedic and cut short; a test holds each against its schema.
+They are answers of a running Airmedic, cut short and with other names and dates; a test holds each against its
+schema.
 """
 
 from __future__ import annotations

@@ -180,38 +180,41 @@ async def test_a_first_task_that_fails_of_another_cause_keeps_nobody_waiting(
         assert ward.writes() == 12
 
 
-async def test_a_first_task_whose_own_data_are_wrong_keeps_nobody_waiting(
-    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+def lose_rows(airflow: MemoryAirflow, source: Source, dag_id: str) -> None:
+    source.half.add(dag_id)
+
+
+def lose_file(airflow: MemoryAirflow, source: Source, dag_id: str) -> None:
+    airflow.change_dag(dag_id, is_stale=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        pytest.param(lose_rows, "5 rows, 10 declared", id="its own data are wrong"),
+        pytest.param(lose_file, "is gone or does not load", id="it cannot run again"),
+    ],
+)
+async def test_a_first_task_with_a_trouble_of_its_own_keeps_nobody_waiting(
+    tmp_path: Path,
+    clock: Clock,
+    knowledge: KnowledgeBase,
+    source: Source,
+    spoil: Callable[[MemoryAirflow, Source, str], None],
+    reason: str,
 ) -> None:
     airflow, tasks = await storm(clock, source, 12)
+    spoil(airflow, source, tasks[0].dag_id)
     async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
         await tell(ward, tasks)
         source.up = True
-        source.half = {tasks[0].dag_id}
         await pass_time(ward)
 
         first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
         assert first.outcome is Outcome.ESCALATED
-        assert "5 rows, 10 declared" in first.reason
+        assert reason in first.reason
         assert second.outcome is Outcome.HEALED, second.reason
         assert "11 of 11 task instances succeeded" in second.reason
-
-
-async def test_a_first_task_that_cannot_run_again_keeps_nobody_waiting(
-    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
-) -> None:
-    airflow, tasks = await storm(clock, source, 6)
-    airflow.change_dag(tasks[0].dag_id, is_stale=True)
-    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
-        await tell(ward, tasks)
-        source.up = True
-        await pass_time(ward)
-
-        first, second = sorted(await ward.service.store.incidents(), key=lambda one: one.id)
-        assert first.outcome is Outcome.ESCALATED
-        assert "is gone or does not load" in first.reason
-        assert second.outcome is Outcome.HEALED, second.reason
-        assert "5 of 5 task instances succeeded" in second.reason
 
 
 async def test_a_task_that_is_well_and_whose_dag_needs_a_person_takes_in_no_more(
