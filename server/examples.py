@@ -1,7 +1,7 @@
 """What the API answers, by example: one answer for each operation, as `/docs` shows it.
 
-They are answers of a running Airmedic, cut short and with other names and dates; a test holds each against its
-schema.
+They are answers of a running Airmedic, cut short and with other names and dates. A test holds each against
+its schema.
 """
 
 from __future__ import annotations

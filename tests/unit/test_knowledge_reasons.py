@@ -374,14 +374,3 @@ def test_waiting_for_an_answer_passes_and_work_that_is_too_long_does_not(
 )
 def test_what_looks_alike_is_told_apart(base: KnowledgeBase, log: str, cause: RootCause) -> None:
     assert base.diagnose(Case(log=TaskLog(text=log))).root_cause is cause
-
-
-def test_what_is_too_unlikely_is_not_told(base: KnowledgeBase, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Case(log=TaskLog(text="FluxError: our tank of API credits is empty for today"))
-    told = base.diagnose(log)
-    monkeypatch.setattr("tools.knowledge.engine.ANSWER_FROM", told.confidence + 0.01)
-    withheld = base.diagnose(log)
-
-    assert told.root_cause is RootCause.RATE_LIMITED
-    assert (withheld.root_cause, withheld.transient) == (RootCause.UNKNOWN, False)
-    assert withheld.confidence < 1 - told.confidence
