@@ -10,33 +10,23 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 WINDOW = 0.25  # seconds
 RUSH = 50  # events in a window
-IDLE = 0.03  # seconds of an idle thread from one turn to the next: twice as long as a turn's work takes
+IDLE = 0.01  # seconds of an idle thread from one turn to the next: about as long as a turn's work takes
 LOOK = 0.01  # seconds from one look at that to the next
-LONGEST = 0.5  # seconds from one turn to the next, however busy
+LONGEST = 0.25  # seconds from one turn to the next, however busy
 SHARE = 32  # of what may be done at the same time, one part of so many may in a rush
-
-
-def occupied() -> float:
-    """Seconds that this thread has run, or was ready to and waited for a processor (Linux tells both)."""
-    try:
-        ran, waited, _ = Path("/proc/thread-self/schedstat").read_text("ascii").split()
-    except (OSError, ValueError):
-        return time.thread_time()
-    return (int(ran) + int(waited)) / 1e9
 
 
 class Rush:
     """Counts what comes in, and says how fast the rest may go: as fast as answering leaves time for."""
 
     def __init__(
-        self, *, timer: Callable[[], float] = time.monotonic, busy: Callable[[], float] = occupied
+        self, *, timer: Callable[[], float] = time.monotonic, busy: Callable[[], float] = time.thread_time
     ) -> None:
         self._timer = timer
-        self._busy = busy  #: seconds that this thread has been busy
+        self._busy = busy  #: seconds of processor time that this thread has used
         self._since = -WINDOW
         self._count = 0
         self._before = 0
