@@ -17,7 +17,7 @@ from graph.errors import AirmedicError
 
 POLL = 0.3  # seconds
 TIMEOUT = 60.0  # seconds a request: on a busy machine an answer comes late
-TRIES = 5  # of a setting, when Airflow itself stumbles
+TRIES = 5  # of a write, when Airflow itself stumbles
 MOVING = frozenset({"running", "restarting"})
 ENDED_WITHIN = 60.0  # seconds until the processes of a run that was ended are gone
 FINAL = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -53,22 +53,22 @@ class AirflowAdmin:
 
     async def delete(self, kind: str, key: str) -> None:
         """Remove a Variable, Connection or pool; fine when it is gone already."""
-        answer = await self._client.delete(f"/api/v2/{kind}/{key}")
+        answer = await self._write("DELETE", f"{kind}/{key}")
         if answer.status_code != httpx.codes.NOT_FOUND:
             _checked(answer)
 
     async def unpause(self, dag_id: str) -> None:
         """Let its runs start."""
-        _checked(await self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": False}))
+        _checked(await self._write("PATCH", f"dags/{dag_id}", {"is_paused": False}))
 
     async def pause(self, dag_id: str) -> None:
         """Hold new runs of the DAG."""
-        _checked(await self._client.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": True}))
+        _checked(await self._write("PATCH", f"dags/{dag_id}", {"is_paused": True}))
 
     async def trigger(self, dag_id: str, run_id: str) -> None:
         """Start a run under this id."""
         body = {"dag_run_id": run_id, "logical_date": None}
-        _checked(await self._client.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body))
+        _checked(await self._write("POST", f"dags/{dag_id}/dagRuns", body))
 
     async def run_state(self, dag_id: str, run_id: str) -> str:
         """The run's state."""
@@ -83,12 +83,12 @@ class AirflowAdmin:
             "task_ids": list(tasks),
             "include_downstream": True,
         }
-        _checked(await self._client.post(f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body))
+        _checked(await self._write("POST", f"dags/{dag_id}/clearTaskInstances", body))
 
     async def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         """Set a task instance's state by hand."""
-        url = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        _checked(await self._client.patch(url, json={"new_state": state}))
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        _checked(await self._write("PATCH", path, {"new_state": state}))
 
     async def runs(self, dag_id: str, **query: Any) -> list[dict[str, Any]]:
         """Its runs as Airflow describes them; none when there is no such DAG."""
@@ -98,8 +98,8 @@ class AirflowAdmin:
     async def end_active_runs(self, dag_id: str) -> None:
         """Mark what still runs as failed, so that one fault does not reach into the next."""
         for run in await self.runs(dag_id, state=["queued", "running"]):
-            url = f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
-            _checked(await self._client.patch(url, json={"state": "failed"}))
+            path = f"dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+            _checked(await self._write("PATCH", path, {"state": "failed"}))
             # A process that dies later would be told of as a failure of the next fault.
             await self._wait_still(dag_id, str(run["dag_run_id"]))
 
@@ -113,7 +113,7 @@ class AirflowAdmin:
     async def delete_runs(self, dag_id: str) -> None:
         """Forget every run of a DAG."""
         for run in await self.runs(dag_id):
-            _checked(await self._client.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
+            _checked(await self._write("DELETE", f"dags/{dag_id}/dagRuns/{run['dag_run_id']}"))
 
     async def event_log(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Airflow's own audit log of one run, oldest first, whoever did it."""
@@ -195,14 +195,20 @@ class AirflowAdmin:
         return await _wait(f"run {run_id!r}", state, FINAL, within)
 
     async def _upsert(self, kind: str, key: str, body: Mapping[str, Any]) -> None:
-        for left in reversed(range(TRIES)):
-            answer = await self._client.post(f"/api/v2/{kind}", json=body)
-            if answer.status_code == httpx.codes.CONFLICT:
-                answer = await self._client.patch(f"/api/v2/{kind}/{key}", json=body)
-            if not (answer.is_server_error and left):
-                break
-            await asyncio.sleep(1)  # Airflow's SQLite file was locked: its tasks come first
+        answer = await self._write("POST", kind, body)
+        if answer.status_code == httpx.codes.CONFLICT:
+            answer = await self._write("PATCH", f"{kind}/{key}", body)
         _checked(answer)
+
+    async def _write(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+        """Airflow's answer; asked again while its SQLite file is locked: nothing was done then."""
+        answer = await self._client.request(method, f"/api/v2/{path}", json=body)
+        for _ in range(TRIES - 1):
+            if not answer.is_server_error:
+                break
+            await asyncio.sleep(1)
+            answer = await self._client.request(method, f"/api/v2/{path}", json=body)
+        return answer
 
     async def _get(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         headers = {"Accept": "application/json"}

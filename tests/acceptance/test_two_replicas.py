@@ -70,6 +70,12 @@ def over(one: IncidentDetailOut) -> bool:
     return one.outcome is not None
 
 
+def story(one: IncidentDetailOut) -> str:
+    """What befell it and when, for a test that finds it otherwise than expected."""
+    events = [f"{event.at:%X} {event.node} {event.name} {event.data}" for event in one.events]
+    return "\n".join([f"incident {one.id}", *events, *(str(entry) for entry in one.ledger)])
+
+
 async def test_what_a_killed_replica_held_is_healed_by_the_other_and_written_once(
     scene: Scene, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -88,7 +94,7 @@ async def test_what_a_killed_replica_held_is_healed_by_the_other_and_written_onc
     (held,) = [one for one in dead[1].passed if one.fate is Fate.SWALLOW]
     assert held.status == 200
     for run, incident in zip(runs, ended, strict=True):
-        assert (incident.status, incident.outcome) == (Status.CLOSED, Outcome.HEALED)
+        assert (incident.status, incident.outcome) == (Status.CLOSED, Outcome.HEALED), story(incident)
         assert written(incident.ledger) == [("clear_task", "confirmed")]
         sent = dead[1].clears(run) + survivor[1].clears(run)
         assert len([one for one in sent if one.status == 200]) == 1
