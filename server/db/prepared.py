@@ -8,8 +8,9 @@ its length in the statement: `listed` gives lists of a few lengths only.
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, cast
 
 from sqlalchemy import BindParameter, DateTime, Executable, Insert, bindparam
@@ -88,30 +89,29 @@ class Prepared:
             statement = cast(ClauseElement, self._build(*key))
             spelling = NUMBERED if dialect.name == "postgresql" else dialect
             compiler = statement.compile(dialect=spelling, column_keys=list(values))
-            known = self._known[key] = _Compiled(cast(SQLCompiler, compiler), statement, dialect)
+            known = self._known[key] = _Compiled(cast(SQLCompiler, compiler), statement, dialect, values)
         return known
 
 
 class _Compiled:
-    def __init__(self, compiler: SQLCompiler, statement: ClauseElement, dialect: Dialect) -> None:
+    def __init__(
+        self, compiler: SQLCompiler, statement: ClauseElement, dialect: Dialect, given: Collection[str]
+    ) -> None:
         # Of a query what it selects, of another statement what it returns.
         columns = list(getattr(statement, "exported_columns", ()))
         readers = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
         self._readers = [(place, read) for place, read in enumerate(readers) if read is not None]
         self._row = _named([column.key or "_" for column in columns])
         self.sql = str(compiler)
-        self._constants = compiler.params
         names: Sequence[str] = compiler.positiontup or ()
         bound: Mapping[str, Any] = compiler._bind_processors
         spell = _in_utc if dialect.name == "sqlite" else None
-        self._places = [
-            (
-                name,
-                _remembering(bound[name], spell if _is_time(compiler.binds[name]) else None)
-                if name in bound
-                else None,
-            )
-            for name in names
+        self._constants = {name: compiler.params[name] for name in names if name not in given}
+        self._pick = _picking(names)
+        self._spell = [
+            (place, _remembering(bound[name], spell if _is_time(compiler.binds[name]) else None))
+            for place, name in enumerate(names)
+            if name in bound
         ]
 
     def read(self, row: Sequence[Any]) -> Any:
@@ -121,13 +121,20 @@ class _Compiled:
         return self._row._make(values)
 
     def fill(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        constants = self._constants
-        return tuple(
-            (values[name] if name in values else constants[name])
-            if process is None
-            else process(values[name] if name in values else constants[name])
-            for name, process in self._places
-        )
+        filled = self._pick({**self._constants, **values} if self._constants else values)
+        if not self._spell:
+            return filled
+        spelled = list(filled)
+        for place, spell in self._spell:
+            spelled[place] = spell(spelled[place])
+        return tuple(spelled)
+
+
+def _picking(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Gives the values of these names, in their order."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple(values[name] for name in names)
 
 
 def _named(names: Sequence[str]) -> Any:
