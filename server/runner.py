@@ -17,7 +17,7 @@ from langgraph.types import Command
 
 from graph.checkpoint import CarriedSaver
 from graph.domain import Answer, AnswerKind, Outcome, RootCause, Severity, Status
-from graph.errors import AirmedicError, LeaseLost
+from graph.errors import AirmedicError, LeaseLost, StoreUnavailable
 from graph.state import HealState
 from nodes.deps import Deps
 from server.background import forever
@@ -211,6 +211,8 @@ class Runner:
                     lost.append(exc)
                     driver.cancel()
                     return
+                except StoreUnavailable as exc:  # it may be back by the next beat, before the lease ends
+                    log.warning("lease_not_renewed", error=str(exc))
 
         beating = asyncio.create_task(beat())
         try:

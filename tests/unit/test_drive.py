@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.checkpoint import CarriedSaver
 from graph.domain import Action, Door, Outcome, Status, Step
-from graph.errors import LeaseLost, StoreDoubt
+from graph.errors import LeaseLost, StoreDoubt, StoreUnavailable
 from server import ledger as ledgers
 from server.db.group_writer import GroupWriter, Job
 from server.draft import PATIENCE, Draft
+from server.driving import Taken
 from server.ledger import StoreLedger, entries_on_record
 from server.record import Lease
 from server.store import LEASE, IncidentStore
@@ -205,3 +206,36 @@ async def test_a_defect_while_looking_for_work_does_not_end_the_healing(
             assert not running.done()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_database_that_went_away_for_a_moment_does_not_end_the_renewals(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        store, renewed, tries = ward.service.store, asyncio.Event(), 0
+        renew, taken = store.renew, store.taken
+
+        async def renewing(lease: Lease) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise StoreUnavailable("the database hung up")
+            await renew(lease)
+            renewed.set()
+
+        async def slowly(leases: Sequence[Lease]) -> dict[int, Taken]:
+            await asyncio.wait_for(renewed.wait(), 5)
+            return await taken(leases)
+
+        monkeypatch.setattr("server.runner.HEARTBEAT", 0.001)
+        monkeypatch.setattr(store, "renew", renewing)
+        monkeypatch.setattr(store, "taken", slowly)
+        clock.forward(60)
+        (lease,) = await store.claim_due(owner="test", limit=1)
+        await ward.service.runner.drive(lease)
+
+        assert (await ward.only()).status is Status.WAITING_OUTCOME
