@@ -270,6 +270,7 @@ async def test_an_edit_is_what_is_approved(airflow: MemoryAirflow, clock: Clock)
 
     assert found["plan"] is not None
     assert found["plan"].actions[0].args == {"slots": 7}
+    assert found["plan"].summary.endswith("(edited: slots)")
     assert found["plan"].actions[0].target == SETTINGS["pool"].target
     assert found["approved_by"] == "ada"
 

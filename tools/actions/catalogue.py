@@ -94,15 +94,18 @@ class ActionCatalogue:
         """
         if len(edited) != len(plan.actions):
             raise ActionRefused(f"the plan has {len(plan.actions)} actions, the edit {len(edited)}")
-        actions = []
+        actions, given = [], list[str]()
         for action, args in zip(plan.actions, edited, strict=True):
             changed = action.model_copy(update={"args": {**action.args, **args}})
             kind = self.get(action.name)
             _, typed = kind.read(changed)
             plain = typed.model_dump(mode="json", by_alias=True, exclude_unset=True)
             actions.append(changed.model_copy(update={"args": plain}))
+            given += [name for name, value in plain.items() if action.args.get(name) != value]
         diff = "\n".join(text for one in actions if (text := self.get(one.name).diff(one)))
-        made = plan.model_copy(update={"actions": tuple(actions), "diff": diff})
+        # Its words are those of before: they name no value, for that may be a secret.
+        summary = f"{plan.summary} (edited: {', '.join(given)})" if given else plan.summary
+        made = plan.model_copy(update={"actions": tuple(actions), "diff": diff, "summary": summary})
         self.validate_plan(made)
         return made
 
