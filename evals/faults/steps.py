@@ -24,6 +24,7 @@ NORMAL_PAUSE = 1.0  # seconds after each of the load's batches on a slow day
 LOAD_PAUSE = 3.0  # seconds after each of the load's batches while it is to be killed
 TOO_SLOW = 11.0  # seconds per page: over the contract's limit at once
 ALWAYS_SLOW = 4.0  # seconds per page: over the limit in sum, under twice the limit
+USUAL_RUNS = 3
 LOOKED_AT = 4.0  # seconds in which Airmedic has polled the end of a run
 FEW = 0.02  # of the rows
 MANY = 0.4
@@ -351,6 +352,12 @@ async def healthy_run(world: World) -> None:
     """A run that succeeds, and time to look at it."""
     await ends_well(world, await world.trigger("healthy"))
     await world.sleep(LOOKED_AT)
+
+
+async def usual_runs(world: World) -> None:
+    """A few runs that succeed, and take as long as they always do."""
+    for _ in range(USUAL_RUNS):
+        await ends_well(world, await world.trigger("usual"))
 
 
 async def slow_and_skipped(world: World) -> None:
