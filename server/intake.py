@@ -40,7 +40,8 @@ REST = timedelta(seconds=0.25)  # before an Airflow that did not answer is asked
 NOTED = timedelta(seconds=2)  # between two notes that a door is used
 HEAD_START = timedelta(seconds=3)  # the listener's, before the poll counts a failure as missed by it
 OVERLAP = timedelta(seconds=60)  # the poll looks back so far again; identity removes the repeats
-PATIENCE = timedelta(hours=1)  # a claimed failure that Airflow does not confirm is dropped after that
+PATIENCE = timedelta(hours=1)  # a claimed failure that Airflow denies so long is dropped
+CHECKS = 30  # after so many the pause between two has long been the longest
 FAILING = frozenset({"failed", "up_for_retry"})
 WAITING = frozenset({"scheduled", "queued"})
 WATERMARK = "poll_watermark"
@@ -158,7 +159,7 @@ class Intake:
             log.info("event_rejected", dag_id=occurrence.task.dag_id, reason="unknown task instance")
             return 0
         except AirmedicError as exc:
-            await self._postpone(occurrence, str(exc))
+            await self._postpone(occurrence)  # however long it takes: what was accepted is not lost
             self._away = not isinstance(exc, AirflowRefused)
             return 0
         self._away = False
@@ -191,7 +192,11 @@ class Intake:
             return 0
         if same_try and snapshot.state not in FAILING:
             # The listener fires before Airflow commits the state.
-            await self._postpone(occurrence, f"Airflow still says {snapshot.state}")
+            if self._clock() - occurrence.received_at > PATIENCE:
+                told = f"not confirmed within {PATIENCE}: Airflow still says {snapshot.state}"
+                await self._store.reject_occurrence(occurrence.id, told)
+            else:
+                await self._postpone(occurrence)
             return 0
         return await self._open(occurrence, snapshot, cause)
 
@@ -211,13 +216,10 @@ class Intake:
         log.info(name, incident_id=incident_id, dag_id=task.dag_id, task_id=task.task_id, door=data["door"])
         return 1
 
-    async def _postpone(self, occurrence: Occurrence, reason: str) -> None:
-        now = self._clock()
-        if now - occurrence.received_at > PATIENCE:
-            await self._store.reject_occurrence(occurrence.id, f"not confirmed within {PATIENCE}: {reason}")
-            return
-        pause = min(0.25 * 1.3**occurrence.checks, 60.0)
-        await self._store.postpone_occurrence(occurrence, until=now + timedelta(seconds=pause))
+    async def _postpone(self, occurrence: Occurrence) -> None:
+        pause = min(0.25 * 1.3 ** min(occurrence.checks, CHECKS), 60.0)
+        until = self._clock() + timedelta(seconds=pause)
+        await self._store.postpone_occurrence(occurrence, until=until)
         asyncio.get_running_loop().call_later(pause, self.bell.set)
 
     async def poll(self) -> None:

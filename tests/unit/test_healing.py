@@ -21,6 +21,7 @@ from graph.domain import (
     Step,
     TaskRef,
 )
+from graph.errors import AirflowRefused, AirflowUnreachable, AirmedicError
 from tests.factories import Clock, make_diagnosis
 from tests.unit.healing_world import FAIL, GOOD, SAFE, TASK, Ward, make_airflow, open_ward
 from tools.airflow_memory import MemoryAirflow
@@ -320,6 +321,23 @@ async def test_an_event_that_airflow_denies_opens_no_incident(tmp_path: Path, cl
         await ward.report()
 
         assert await ward.service.store.incidents() == []
+
+
+@pytest.mark.parametrize("away", [AirflowUnreachable("no answer"), AirflowRefused("the token has expired")])
+async def test_a_failure_is_not_dropped_however_long_airflow_does_not_tell(
+    tmp_path: Path, clock: Clock, away: AirmedicError
+) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        airflow.fail_next("task", away, times=70)
+        await ward.report()
+        for _ in range(70):
+            clock.forward(61)
+            await ward.go_on()
+
+        assert (await ward.only()).status is Status.WAITING_TIMER
 
 
 async def test_a_plan_that_was_taken_back_is_followed_by_what_the_first_failure_called_for(
