@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Executable, and_, bindparam, func, select
+from sqlalchemy import Executable, and_, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Connection, Outcome, RootCause, TaskRef
+from graph.domain import Connection, Outcome, RootCause, Status, TaskRef
 from nodes.deps import Control
 from server.db.database import store_errors
 from server.db.prepared import Prepared
-from server.db.tables import ActionRow, IncidentRow, UtcDateTime
+from server.db.tables import ActionRow, EventRow, IncidentRow, UtcDateTime
 from server.snapshots import read_snapshots
 from server.store import IncidentStore
 from tools.ledger import WAVES
@@ -88,7 +88,8 @@ class StoreRecords:
         }
         with store_errors("counting for policy"):
             ((attempts, actions, of_dag),) = await COUNTED.look(self._engine, given)
-            ended = await ENDED.look(self._engine, {})
+            found = await ENDED.look(self._engine, {})
+        ended = sorted(found, key=lambda one: one[2], reverse=True)
         return Counters(
             attempts_today=attempts,
             actions_last_hour=actions,
@@ -120,10 +121,14 @@ def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
 
 
 def _ended(_dialect: str, _names: tuple[str, ...]) -> Executable:
-    """(dag, outcome, when) of the last incidents on which a fix was tried, newest first."""
-    row = IncidentRow
+    """(dag, outcome, when) of the last incidents on which a fix was tried."""
+    row, line = IncidentRow, EventRow
+    over = select(func.max(col(line.at))).where(col(line.incident_id) == row.id, col(line.name) == "ended")
+    # It ended when it was handed over, not when a person closed it, which may be days later.
+    closed = and_(col(row.status) == Status.CLOSED.value, col(row.outcome) == Outcome.ESCALATED.value)
+    when = func.coalesce(over.scalar_subquery(), col(row.updated_at))
     return (
-        select(col(row.dag_id), col(row.outcome), col(row.updated_at))
+        select(col(row.dag_id), col(row.outcome), case((closed, when), else_=col(row.updated_at)))
         .where(col(row.attempt) > 0, col(row.outcome).is_not(None))
         .order_by(col(row.updated_at).desc())
         .limit(LOOKED_BACK)
