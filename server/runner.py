@@ -230,6 +230,9 @@ class Runner:
         thread = str(record.id)
         self._saver.take_up(thread, taken.checkpoint)
         finished = self._saver.values(thread).get("outcome") is not None
+        if self._over(record):
+            # An answer that was accepted a moment ago counts: whoever gave it was told so.
+            record = await self._store.end_question(draft.lease)
         given = self._next_input(thread, record, finished=finished)
         if isinstance(given, Skipped):
             await draft.settle(wake_at=given.until)
@@ -248,6 +251,11 @@ class Runner:
                 self._note(draft, update)
                 await self._rush.turn()
         await self._rest(draft, record)
+
+    def _over(self, record: IncidentRecord) -> bool:
+        """Whether a question's time has come to its end, and nobody had answered when it was read."""
+        asked = record.status is Status.WAITING_DECISION and record.answer is None
+        return asked and (record.expires_at is None or self._clock() >= record.expires_at)
 
     def _next_input(self, thread: str, record: IncidentRecord, *, finished: bool) -> Any:
         """The first input, the answer to an interrupt, or None to go on after a crash."""

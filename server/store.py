@@ -51,7 +51,7 @@ from server.driving import insert_once as insert_once
 from server.folding import StoreFolding
 from server.members import STAND, cause_row, forget_stale
 from server.opening import open_key, opened, reopening
-from server.record import IncidentRecord, Occurrence
+from server.record import IncidentRecord, Lease, Occurrence
 from server.store_reads import ENDED
 from tools.correlation import Cause
 
@@ -292,6 +292,16 @@ class IncidentStore(StoreFolding):
         except IntegrityError as exc:
             raise DecisionConflict(f"incident {incident_id} was answered already") from exc
         return await self.incident(incident_id)
+
+    async def end_question(self, lease: Lease) -> IncidentRecord:
+        """Take no answers any more; the incident as it is then, with an answer that came before."""
+        asked = and_(
+            col(IncidentRow.id) == lease.incident_id,
+            col(IncidentRow.epoch) == lease.epoch,
+            col(IncidentRow.status) == Status.WAITING_DECISION.value,
+        )
+        await self._write(update(IncidentRow).where(asked).values(status=Status.OPEN.value))
+        return await self.incident(lease.incident_id)
 
     async def _why_not(self, incident_id: int, version: int) -> str:
         record = await self.incident(incident_id)

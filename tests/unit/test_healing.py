@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from graph.domain import (
+    Answer,
     AnswerKind,
     ColumnProblem,
     DataReport,
@@ -185,6 +186,31 @@ async def test_nobody_answers(tmp_path: Path, clock: Clock) -> None:
         record = await ward.only()
         assert record.outcome is Outcome.EXPIRED
         assert ward.airflow.writes == []
+
+
+async def test_an_answer_accepted_in_the_last_moment_counts(tmp_path: Path, clock: Clock) -> None:
+    """Its time is over for the driver, which has read the incident, and was not for who answered."""
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        store, asked = ward.service.store, await ward.only()
+        assert asked.expires_at is not None
+        clock.now = asked.expires_at
+        (lease,) = await store.claim_due(owner="driver", limit=1)
+        taken = await store.taken([lease])
+        clock.forward(-0.01)
+        answer = Answer(kind=AnswerKind.APPROVE, by="ada")
+        await store.answer(asked.id, version=asked.version, answer=answer)
+        clock.forward(0.02)
+
+        await ward.service.runner.drive(lease, taken[asked.id])
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+        assert ward.writes() == 1
 
 
 async def test_a_person_clears_the_task_while_approval_is_pending(tmp_path: Path, clock: Clock) -> None:
