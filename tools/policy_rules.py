@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from graph.domain import ActionClass, BlastRadius, Remediation, Role, RootCause, Verdict, digest
 from tools.contracts import EditKind
@@ -47,7 +47,13 @@ def _quoted(value: Any) -> Any:
     return value
 
 
-TimeOfDay = Annotated[time, BeforeValidator(_quoted)]
+def _without_zone(value: time) -> time:
+    if value.tzinfo is not None:
+        raise ValueError("a time of day has no zone of its own: name it in `timezone`")
+    return value
+
+
+TimeOfDay = Annotated[time, BeforeValidator(_quoted), AfterValidator(_without_zone)]
 Days = Annotated[tuple[Day, ...], BeforeValidator(_several), Field(min_length=1)]
 
 

@@ -49,6 +49,9 @@ RULE = "version: 1\nrules:\n  - name: r\n    verdict: ask\n"
             RULE + "    match: {hours: {from: 22:00}}", 'write it in quotes, like "22:00"', id="bare time"
         ),
         pytest.param(
+            RULE + '    match: {hours: {from: "22:00Z"}}', "name it in `timezone`", id="a time with a zone"
+        ),
+        pytest.param(
             RULE + '    match: {hours: {timezone: "Mars/Base"}}', "no time zone", id="no such time zone"
         ),
         pytest.param(RULE + "  - name: r\n    verdict: auto", "two rules are called 'r'", id="a name taken"),
