@@ -191,15 +191,18 @@ async def _undo(state: HealState, deps: Deps) -> HealState:
         )
     except (UndoBlocked, AirflowRefused, ActionRefused) as exc:
         return {**cleared, "outcome": Outcome.ESCALATED, "reason": f"the fix could not be taken back: {exc}"}
-    task = await as_now(deps.airflow, state["failure"].task)
-    if task.state == "success" and not state.get("stale"):
+    if moved := state.get("stale"):
+        return {**cleared, "stale": moved}
+    try:
+        task = await as_now(deps.airflow, state["failure"].task)
+    except NotFound as exc:
+        return {**cleared, "stale": str(exc) or "what failed is gone"}
+    if task.state == "success":
         failed = [check.detail for check in state["verification"].checks if check.ok is False]
         why = f"the task is green and its run or data are not: {'; '.join(failed)}"
         own = "this one ran well, and what is wrong with its run or data is its own"
         await deps.members.let_go(own, node="fix")
         return {**cleared, "outcome": Outcome.ESCALATED, "reason": why}
-    if moved := state.get("stale"):
-        return {**cleared, "stale": moved}
     taken_back = await _took_back(state, deps)
     told = "the plan did not help" + (" and was taken back" if taken_back else "")
     return {**cleared, "stale": told, "taken_back": taken_back}

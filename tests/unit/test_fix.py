@@ -19,6 +19,7 @@ from graph.domain import (
     Verdict,
     Verification,
 )
+from graph.routing import after_fix
 from graph.state import HealState
 from nodes.choosing import choose
 from nodes.deps import Control
@@ -249,6 +250,24 @@ async def test_a_plan_that_changed_nothing_leaves_nothing_to_take_back(
     assert not found["taken_back"]
     assert found["stale"] == "the plan did not help"
     assert found["plan"] is None
+
+
+@pytest.mark.parametrize("stale", ["", "the task instance is gone"])
+async def test_of_a_run_that_was_deleted_what_was_changed_is_taken_back(
+    airflow: MemoryAirflow, clock: Clock, stale: str
+) -> None:
+    """And it is looked at afresh, as whatever else moved."""
+    plan = make_fix(SETTINGS["contract"])
+    ledger = await applied(airflow, clock, plan)
+    state = await state_of(airflow, plan=plan, undo=True, attempt=1, stale=stale)
+    airflow.delete_dag("orders")
+
+    step = await run_node(fix, state, make_deps(airflow, clock, ledger=ledger))
+
+    assert airflow.stored_variable(CONTRACT) == OLD_TEXT
+    assert step.found["stale"]
+    assert step.found["plan"] is None
+    assert after_fix({**state, **step.found}) == "monitor"
 
 
 async def test_a_green_task_with_bad_data_is_a_person_s(clock: Clock) -> None:
