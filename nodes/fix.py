@@ -30,7 +30,7 @@ from tools.carry_out import Guard, carry_out, undo_attempt
 from tools.gathering import accepted_by_hand, settled_run
 from tools.ledger import WRITTEN
 from tools.missed import as_now, is_schedule
-from tools.policy import PAUSED
+from tools.policy import PAUSED, touched_dags
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
 
@@ -77,13 +77,16 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
             airflow=deps.airflow,
             ledger=deps.ledger,
             catalogue=deps.catalogue,
-            guard=_guard(failure, deps, begun=bool(started)),
+            guard=_guard(failure, deps, begun=_dags(plan, state) if started else None),
             sleep=deps.sleep,
         )
     except OnHold as exc:
         wait_until_allowed(deps, str(exc))
         return {"applied": False}
-    except NotYet:
+    except NotYet as exc:
+        if await _too_long(attempt, deps):
+            told = f"{exc}, and has not ended within {deps.limits.outcome_timeout}"
+            return {"attempt": attempt, "undo": True, "stale": told, "reason": told}
         # What was written is in the ledger; the resumed node goes on behind it.
         wait_for(Status.WAITING_TIMER, until=deps.clock() + LOOK_AGAIN)
         return {"applied": False}
@@ -97,6 +100,13 @@ async def _apply(plan: FixPlan, state: HealState, deps: Deps) -> HealState:
         "applied_at": deps.clock(),
         "watch_until": None,
     }
+
+
+async def _too_long(attempt: int, deps: Deps) -> bool:
+    """Whether Airflow has had all the time there is for what was written last."""
+    entries = await deps.ledger.entries(attempt=attempt)
+    last = max((entry.sent_at for entry in entries if entry.sent_at is not None), default=None)
+    return last is not None and deps.clock() - last > deps.limits.outcome_timeout
 
 
 async def _instead(plan: FixPlan, state: HealState, deps: Deps) -> HealState | None:
@@ -121,7 +131,8 @@ async def _instead(plan: FixPlan, state: HealState, deps: Deps) -> HealState | N
 def _covered(decision: Decision, state: HealState) -> bool:
     """Whether somebody approved who may, by the rule that holds now."""
     role, asked = state.get("approved_role", Role.OPERATOR), state.get("decision")
-    if PAUSED in decision.reasons and (asked is None or PAUSED not in asked.reasons):
+    known = () if asked is None else asked.reasons
+    if any(one.endswith(PAUSED) and one not in known for one in decision.reasons):
         return False  # who approved did not know: it was paused since
     return bool(state.get("approved_by")) and role.includes(decision.approvers)
 
@@ -149,11 +160,17 @@ async def _still_allowed(plan: FixPlan, state: HealState, deps: Deps) -> Decisio
     )
 
 
-def _guard(failure: TaskSnapshot, deps: Deps, *, begun: bool) -> Guard:
+def _dags(plan: FixPlan | None, state: HealState) -> frozenset[str]:
+    """The DAGs that the plan is about."""
+    aimed = touched_dags(plan.actions) if plan is not None else frozenset()
+    return aimed | {state["failure"].task.dag_id}
+
+
+def _guard(failure: TaskSnapshot, deps: Deps, *, begun: frozenset[str] | None) -> Guard:
     async def unmoved() -> None:
         """Read the world immediately before a write."""
-        if begun:  # else policy has just been asked
-            await check_held(deps)
+        if begun is not None:  # else policy has just been asked
+            await check_held(deps, begun)
         try:
             now = await as_now(deps.airflow, failure.task)
         except NotFound as exc:
@@ -168,10 +185,10 @@ def _guard(failure: TaskSnapshot, deps: Deps, *, begun: bool) -> Guard:
 
 async def _undo(state: HealState, deps: Deps) -> HealState:
     """Take the attempt back, then look at the failure afresh with this plan spent."""
-    if await _stands(state, deps) and (why := await held(deps)):
+    plan = state.get("plan")
+    if await _stands(state, deps) and (why := await held(deps, _dags(plan, state))):
         wait_until_allowed(deps, why)
         return {}
-    plan = state.get("plan")
     spent = [*state.get("spent", []), *([plan.id] if plan is not None else [])]
     cleared: HealState = {
         "undo": False,

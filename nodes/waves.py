@@ -41,6 +41,7 @@ from tools.actions.running import has_teardown, images_of
 from tools.carry_out import carry_each
 from tools.gathering import settled_run
 from tools.ledger import WAVES
+from tools.policy import touched_dags
 
 PAGE = 200  # members that Airflow is asked about at a time
 AT_ONCE = 8  # DAG runs that policy and Airflow are asked about at the same time
@@ -70,7 +71,7 @@ async def release(state: HealState, deps: Deps) -> HealState:
     attempt = WAVES + group.wave + 1
     wave = _Wave()
     if not await deps.ledger.entries(attempt=attempt):
-        if why := await held(deps):
+        if why := await held(deps, ()):
             wait_until_allowed(deps, why)
             return {"release": "send"}
         if gone := await not_back(state, deps, since=group.due or group.sent_at):
@@ -101,12 +102,14 @@ async def _begin(wave: _Wave, attempt: int, number: int, deps: Deps) -> None:
 
 async def _send(attempt: int, deps: Deps) -> int:
     """How many task instances were cleared. Those that were not are looked at again by the next wave."""
+    entries = await deps.ledger.entries(attempt=attempt)
+    dags = touched_dags(entry.action for entry in entries)
     results = await carry_each(
         attempt,
         airflow=deps.airflow,
         ledger=deps.ledger,
         catalogue=deps.catalogue,
-        guard=partial(check_held, deps),
+        guard=partial(check_held, deps, dags),
         sleep=deps.sleep,
     )
     cleared = 0

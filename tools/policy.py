@@ -6,7 +6,7 @@ first and no file loosens them; then the first rule that matches; the more restr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -30,7 +30,7 @@ from graph.domain import (
 from graph.errors import ActionRefused
 from tools.actions import ActionCatalogue, AnyKind, Rerun
 from tools.contracts import EditKind, edit_kinds
-from tools.policy_rules import Match, Policy, Rule, any_like, in_words
+from tools.policy_rules import Maintenance, Match, Policy, Rule, any_like, in_words
 
 __all__ = ["Counters", "Policy", "Question", "Ruling", "decide", "explain", "in_words"]
 
@@ -39,7 +39,7 @@ STRICTNESS = {Verdict.AUTO: 0, Verdict.ASK: 1, Verdict.NEVER: 2}
 # These leave the world as it is: a plan of nothing else repeats the failure unchanged.
 CHANGE_NOTHING = frozenset({"wait", "clear_task", "add_note", "notify"})
 SWITCHES = frozenset({"pause_dag", "unpause_dag"})  # what a person may wish for without any cause
-PAUSED = "the DAG is paused: what is cleared starts when somebody unpauses it, whenever that is"
+PAUSED = "is paused: what is cleared starts when somebody unpauses it, whenever that is"
 ON_THE_TASK = frozenset({"clear_task", "mark_task", "add_note"})
 
 
@@ -160,6 +160,17 @@ def _edits(plan: FixPlan) -> frozenset[EditKind]:
         if action.name == "set_variable" and isinstance(base, str) and isinstance(value, str):
             found |= edit_kinds(base, value)
     return frozenset(found)
+
+
+def maintained(policy: Policy, dags: Iterable[str], now: datetime) -> tuple[Maintenance, ...]:
+    """The maintenance windows of these DAGs that are open."""
+    names = list(dags)
+    return tuple(one for one in policy.maintenance if one.hours.contains(now) and any_like(names, one.dag))
+
+
+def touched_dags(actions: Iterable[Action]) -> frozenset[str]:
+    """The DAGs that these actions aim at: not always the one that failed."""
+    return frozenset(str(one.target["dag_id"]) for one in actions if "dag_id" in one.target)
 
 
 # --- rules ------------------------------------------------------------------------------------------------
@@ -285,8 +296,11 @@ def _declared_safe(one: Rerun, policy: Policy) -> bool:
 
 def _paused(case: _Case) -> Iterator[Ruling]:
     """Somebody stopped the DAG, and not for our clear to start whenever it is let go again."""
-    if case.question.dag.is_paused and case.reruns and "unpause_dag" not in case.names:
-        yield Ruling(verdict=Verdict.ASK, name="paused DAG", reason=PAUSED)
+    own = case.question.dag
+    others = {one.dag_id for one in case.reruns if one.is_paused} - {own.dag_id}
+    named = ["the DAG"] if own.is_paused and case.reruns and "unpause_dag" not in case.names else []
+    for name in (*named, *(f"DAG {dag_id!r}" for dag_id in sorted(others))):
+        yield Ruling(verdict=Verdict.ASK, name="paused DAG", reason=f"{name} {PAUSED}")
 
 
 def _doubt(case: _Case) -> Iterator[Ruling]:
@@ -333,10 +347,10 @@ def _breaker(case: _Case) -> Iterator[Ruling]:
 
 
 def _maintenance(case: _Case) -> Iterator[Ruling]:
-    for one in case.policy.maintenance:
-        if one.hours.contains(case.question.now) and any_like([case.question.dag.dag_id], one.dag):
-            reason = f"maintenance {one.name!r} ({one.hours})"
-            yield Ruling(verdict=one.verdict, name="maintenance window", reason=reason)
+    dags = {case.question.dag.dag_id, *touched_dags(case.question.plan.actions)}
+    for one in maintained(case.policy, dags, case.question.now):
+        reason = f"maintenance {one.name!r} ({one.hours})"
+        yield Ruling(verdict=one.verdict, name="maintenance window", reason=reason)
 
 
 Guard = Callable[[_Case], Iterator[Ruling]]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +25,7 @@ from graph.domain import (
 from server.app import create_app
 from server.records import CONTROL
 from tests.factories import Clock, make_diagnosis
-from tests.unit.healing_world import FAIL, GOOD, SAFE, make_airflow, open_ward
+from tests.unit.healing_world import FAIL, GOOD, SAFE, Ward, make_airflow, open_ward
 from tools.airflow_memory_state import TaskSpec
 
 
@@ -108,22 +111,30 @@ async def test_what_did_not_help_is_taken_back_only_when_writing_is_allowed_agai
         assert (await airflow.variable(NAME)).value == BEFORE
 
 
-async def test_a_plan_that_waits_for_airflow_goes_on_only_when_writing_is_allowed_again(
-    tmp_path: Path, clock: Clock
-) -> None:
+MISSING = make_diagnosis(
+    root_cause=RootCause.MISSING_DATA, transient=False, remediation=Remediation.RERUN_UPSTREAM
+)
+
+
+@asynccontextmanager
+async def ward_that_began(tmp_path: Path, clock: Clock, **settings: Any) -> AsyncIterator[Ward]:
+    """A run of `feed` was started for the input of `orders`, and nobody runs it yet."""
     airflow = make_airflow(clock, FAIL, GOOD, tags=(*SAFE, "airmedic:upstream=feed"), auto=False)
     airflow.add_dag("feed", [TaskSpec("publish", tries=(GOOD,))], tags=SAFE)
     airflow.start("orders", "manual__1")
     await airflow.settle()
-    missing = make_diagnosis(
-        root_cause=RootCause.MISSING_DATA, transient=False, remediation=Remediation.RERUN_UPSTREAM
-    )
-    async with open_ward(tmp_path, airflow, clock, missing) as ward:
+    async with open_ward(tmp_path, airflow, clock, MISSING, **settings) as ward:
         await ward.report()
-        if (await ward.only()).status is Status.WAITING_DECISION:
-            await ward.answer(AnswerKind.APPROVE)
+        await ward.answer(AnswerKind.APPROVE)
         assert [write.verb for write in airflow.writes] == ["trigger"]
+        yield ward
 
+
+async def test_a_plan_that_waits_for_airflow_goes_on_only_when_writing_is_allowed_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with ward_that_began(tmp_path, clock) as ward:
+        airflow = ward.airflow
         await ward.service.store.remember(CONTROL, {"paused": True})
         await airflow.settle()
         for _ in range(3):
@@ -139,6 +150,42 @@ async def test_a_plan_that_waits_for_airflow_goes_on_only_when_writing_is_allowe
 
         assert [write.verb for write in airflow.writes] == ["trigger", "clear"]
         assert (await ward.only()).outcome is Outcome.HEALED
+
+
+async def test_a_window_in_which_nothing_is_done_holds_what_was_begun(tmp_path: Path, clock: Clock) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "version: 1\nmaintenance: [{name: night, hours: {from: '03:30', to: '05:00'}, verdict: never}]\n"
+    )
+    async with ward_that_began(tmp_path, clock, policy=policy) as ward:
+        await ward.pass_time(3600)
+        await ward.airflow.settle()
+        await ward.pass_time(60)
+        assert ward.writes() == 0
+        held = [event for event in (await ward.detail()).events if event.name == "waiting"]
+        assert "maintenance 'night'" in str(held[-1].data)
+
+        await ward.pass_time(3600)
+        await ward.airflow.settle()
+        await ward.pass_time(60)
+        await ward.pass_time(60)
+
+        assert ward.writes() == 1
+        assert (await ward.only()).outcome is Outcome.HEALED
+
+
+async def test_a_run_that_never_ends_is_not_waited_for_for_ever(tmp_path: Path, clock: Clock) -> None:
+    async with ward_that_began(tmp_path, clock) as ward:
+        ward.airflow.change_dag("feed", is_paused=True)
+        await ward.pass_time(86_000)
+        assert (await ward.only()).status is Status.WAITING_TIMER
+
+        await ward.pass_time(600)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+        assert "start a run of DAG 'feed', and has not ended within" in record.reason
+        assert ward.writes() == 0
 
 
 async def test_what_changed_nothing_needs_no_permission_to_be_given_up(tmp_path: Path, clock: Clock) -> None:

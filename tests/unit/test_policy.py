@@ -504,4 +504,25 @@ def test_a_paused_dag_is_a_persons(actions: tuple[Action, ...], verdict: Verdict
     made = decided(policy, dag=dag, plan=make_retry(actions=actions))
 
     assert made.verdict is verdict
-    assert (PAUSED in made.reasons) is (verdict is Verdict.ASK)
+    assert (f"the DAG {PAUSED}" in made.reasons) is (verdict is Verdict.ASK)
+
+
+FEED = make_retry(actions=(UPSTREAM, make_clear()))
+
+
+def test_another_dag_that_is_paused_is_a_persons_too() -> None:
+    again = Rerun(dag_id="feed", task_id="publish", tags=("airmedic:rerun-safe",), is_paused=True)
+
+    made = decided(ALL_AUTO, plan=FEED, reruns=(again,))
+
+    assert made.verdict is Verdict.ASK
+    assert made.reasons == (f"DAG 'feed' {PAUSED}",)
+
+
+def test_a_window_holds_for_every_dag_that_the_plan_touches() -> None:
+    window = Maintenance(name="month end", hours=Hours(), dag=("fe*",), verdict=Verdict.NEVER)
+    policy = ALL_AUTO.model_copy(update={"maintenance": (window,)})
+    again = Rerun(dag_id="feed", task_id="publish", tags=("airmedic:rerun-safe",))
+
+    assert decided(policy, plan=FEED, reruns=(again,)).rule == "maintenance window"
+    assert decided(policy).verdict is Verdict.AUTO

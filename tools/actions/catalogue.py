@@ -185,5 +185,6 @@ async def _declared(airflow: AirflowGateway, tasks: Sequence[TaskRef]) -> tuple[
                     task_id=task.task_id,
                     tags=dag.tags,
                     retries=retries.get(task.task_id, 0),
+                    is_paused=dag.is_paused,
                 )
     return tuple(found.values())

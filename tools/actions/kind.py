@@ -37,6 +37,7 @@ class Rerun(DomainType):
     task_id: str
     tags: tuple[str, ...] = ()
     retries: int = 0
+    is_paused: bool = False  #: its DAG is
 
 
 class Preview(DomainType):
