@@ -61,7 +61,8 @@ async def ask_about_members(state: HealState, deps: Deps) -> HealState:
     if answer.kind is AnswerKind.APPROVE:
         deps.members.move(Part.ASK, Part.WAITING, upto=group.upto)
         approved = {"approved_upto": group.upto, "approved_by": answer.by, "approved_role": answer.role}
-        cleared = {"reasons": (), "due": None, "size": 0}
+        told = tuple(dict.fromkeys([*group.told, *group.reasons]))
+        cleared = {"reasons": (), "due": None, "size": 0, "told": told}
         return {"release": "send", "group": group.model_copy(update=approved | cleared)}
     words = f"declined by {answer.by}" + (f": {answer.message}" if answer.message else "")
     if answer.kind is AnswerKind.EXPIRED:

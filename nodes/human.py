@@ -109,7 +109,13 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
         return {**in_hand(deps, plan, decision), "reason": why}
     # The answer covers the members that were shown with the question, and none that came later.
     group = state.get("group") or Group()
-    shown = {"approved_upto": group.upto, "approved_by": answer.by, "approved_role": answer.role}
+    asked = state.get("decision")
+    shown = {
+        "approved_upto": group.upto,
+        "approved_by": answer.by,
+        "approved_role": answer.role,
+        "told": () if asked is None else asked.reasons,
+    }
     return {
         **in_hand(deps, plan, decision),
         "asked": False,

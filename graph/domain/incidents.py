@@ -129,6 +129,7 @@ class Group(DomainType):
     approved_upto: int = 0  #: a person approved failures up to this one
     approved_by: str = ""
     approved_role: Role = Role.OPERATOR
+    told: tuple[str, ...] = ()  #: why policy asked, as whoever approved was told
     asked: int = 0  #: members that a person is asked about
     reasons: tuple[str, ...] = ()  #: and why
     approvers: Role = Role.OPERATOR  #: and the least role that may approve

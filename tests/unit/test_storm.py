@@ -18,6 +18,7 @@ from tests.unit.storm_world import HOST, LOST, Source, open_storm, storm, tell
 from tools.airflow_memory import MemoryAirflow
 from tools.airflow_memory_state import TaskSpec, Try
 from tools.knowledge import KnowledgeBase
+from tools.policy import PAUSED
 
 
 @pytest.fixture(scope="session")
@@ -360,6 +361,27 @@ async def test_a_decision_binds_the_set_that_was_shown(
         await pass_time(ward, 40)
         assert (await ward.only()).outcome is Outcome.HEALED
         assert ward.writes() == 20
+
+
+async def test_a_member_whose_dag_was_paused_is_asked_about_by_that_name(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    """Who approved all of them was not told: what is cleared there starts whenever it is unpaused."""
+    airflow, tasks = await storm(clock, source, 6, tags={number: () for number in range(6)})
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        await pass_time(ward, 3)
+        source.up = True
+        airflow.change_dag("dag_0004", is_paused=True)
+        await ward.answer(AnswerKind.APPROVE)
+        await pass_time(ward, 20)
+
+        assert ward.writes() == 5
+        assert f"the DAG {PAUSED}" in (await asked(ward))["why"]
+
+        await ward.answer(AnswerKind.APPROVE)
+        await pass_time(ward, 3)
+        assert ward.writes() == 6
 
 
 async def test_what_others_have_mended_is_left_alone(
