@@ -55,6 +55,8 @@ async def ask_about_members(state: HealState, deps: Deps) -> HealState:
         question=_question(group, state),
     )
     answer = Answer.model_validate(given)
+    if answer.kind is AnswerKind.STALE:
+        return {"release": "ask", "reason": answer.message}
     if answer.kind is AnswerKind.APPROVE and not answer.role.includes(group.approvers):
         words = f"policy asks for {group.approvers.value}; {answer.by} is {answer.role.value}"
         return {"reason": words, "release": "ask"}

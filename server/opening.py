@@ -69,6 +69,7 @@ def reopening(incident_id: int, now: datetime) -> Update:
             outcome=None,
             reason="",
             answer=REOPENED,
+            failures=0,
             wake_at=now,
             updated_at=now,
             version=col(IncidentRow.version) + 1,

@@ -43,6 +43,9 @@ TICK = 1.0  # seconds between two looks for incidents whose time has come
 BACKOFF = (2.0, 5.0, 15.0, 30.0, 60.0)  # seconds after the first, second, … error in a row
 UNRECORDED = 1.0  # seconds an incident rests when nothing more could be written of its drive
 GIVE_UP = 50  # errors in a row after which a person must look
+AWAY = 340  # the same, of an Airflow or a database that does not answer: about a day
+SELDOM = 300.0  # seconds between two looks when there were so many that another error had ended it
+AGAIN = "it was opened again"
 
 Graph = CompiledStateGraph[HealState, Deps, HealState, HealState]
 
@@ -270,6 +273,8 @@ class Runner:
         if waiting.value.get("status") != Status.WAITING_DECISION.value:
             return Command(resume={waiting.id: {"woken_at": self._clock().isoformat()}})
         answer = record.answer
+        if answer == REOPENED:  # it was given up while an answer was taken up: it is looked at afresh
+            answer = Answer(kind=AnswerKind.STALE, by="airmedic", message=AGAIN).model_dump(mode="json")
         if answer is None:
             if record.expires_at is not None and self._clock() < record.expires_at:
                 return Skipped(until=record.expires_at)
@@ -361,14 +366,15 @@ class Runner:
                 "level": "warning",
                 "data": {"error": str(exc) if known else type(exc).__name__, "in_a_row": failures},
             }
-            if failures >= GIVE_UP:
+            away = isinstance(exc, AirmedicError) and exc.retryable
+            if failures >= (AWAY if away else GIVE_UP):
                 reason = f"{failures} errors in a row, the last: {type(exc).__name__}: {exc}"
                 ended: dict[str, Any] = {"status": Status.ESCALATED.value, "outcome": Outcome.ESCALATED.value}
                 notice = of_outcome(record, Outcome.ESCALATED, reason)
                 notices = [notice] if notice is not None else []
                 await draft.settle(wake_at=None, events=[event], notices=notices, reason=reason, **ended)
                 return
-            pause = BACKOFF[min(failures, len(BACKOFF)) - 1]
+            pause = SELDOM if failures >= GIVE_UP else BACKOFF[min(failures, len(BACKOFF)) - 1]
             until = self._clock() + timedelta(seconds=pause)
             await draft.settle(wake_at=until, events=[event], failures=failures)
         except AirmedicError as again:

@@ -23,6 +23,7 @@ from graph.domain import (
     TaskRef,
 )
 from graph.errors import AirflowRefused, AirflowUnreachable, AirmedicError
+from server.runner import GIVE_UP
 from tests.factories import Clock, make_diagnosis
 from tests.unit.healing_world import FAIL, GOOD, SAFE, TASK, Ward, make_airflow, open_ward
 from tools.airflow_memory import MemoryAirflow
@@ -211,6 +212,51 @@ async def test_an_answer_accepted_in_the_last_moment_counts(tmp_path: Path, cloc
 
         assert (await ward.only()).outcome is Outcome.HEALED
         assert ward.writes() == 1
+
+
+async def test_what_was_given_up_while_an_answer_was_taken_up_can_be_opened_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        airflow.fail_next("task", AirflowRefused("not for you"), times=GIVE_UP)
+        await ward.answer(AnswerKind.APPROVE)
+        for _ in range(GIVE_UP):
+            await ward.pass_time(60)
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+        assert "the last: AirflowRefused" in record.reason
+
+        await ward.service.store.reopen(record.id, by="ada", reason="Airflow may be read again")
+        await ward.go_on()
+        await ward.answer(AnswerKind.APPROVE)
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+        assert ward.writes() == 1
+
+
+async def test_an_airflow_that_is_away_for_hours_makes_no_failed_heal_of_it(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.runner.GIVE_UP", 1)
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        airflow.fail_next("clear_dry_run", AirflowUnreachable("no answer"), times=3)  # a drive asks thrice
+        await ward.pass_time(3600)
+        assert (await ward.only()).failures == 1
+
+        await ward.pass_time(3600)
+        await ward.pass_time(60)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
 
 
 async def test_a_person_clears_the_task_while_approval_is_pending(tmp_path: Path, clock: Clock) -> None:

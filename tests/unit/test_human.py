@@ -128,6 +128,17 @@ async def test_nobody_answered(airflow: MemoryAirflow, clock: Clock) -> None:
     assert found["outcome"] is Outcome.EXPIRED
 
 
+async def test_a_question_about_members_that_was_opened_again_is_asked_again(
+    airflow: MemoryAirflow, clock: Clock
+) -> None:
+    """Nobody declined."""
+    state = await state_of(airflow, release="ask", group=Group(asked=3))
+
+    step = await run_node(human, state, make_deps(airflow, clock), answer=answer(AnswerKind.STALE))
+
+    assert step.found["release"] == "ask"
+
+
 async def test_words_are_evidence_and_approve_nothing(airflow: MemoryAirflow, clock: Clock) -> None:
     before = [Note(by="bob", text="since the move")]
 
