@@ -30,7 +30,7 @@ from tools.carry_out import Guard, carry_out, undo_attempt
 from tools.gathering import accepted_by_hand, settled_run
 from tools.ledger import WRITTEN
 from tools.missed import as_now, is_schedule
-from tools.policy import PAUSED, touched_dags
+from tools.policy import paused_since, touched_dags
 
 LOOK_AGAIN = timedelta(seconds=5)  # at an action that Airflow still works on
 
@@ -131,9 +131,8 @@ async def _instead(plan: FixPlan, state: HealState, deps: Deps) -> HealState | N
 def _covered(decision: Decision, state: HealState) -> bool:
     """Whether somebody approved who may, by the rule that holds now."""
     role, asked = state.get("approved_role", Role.OPERATOR), state.get("decision")
-    known = () if asked is None else asked.reasons
-    if any(one.endswith(PAUSED) and one not in known for one in decision.reasons):
-        return False  # who approved did not know: it was paused since
+    if paused_since(decision, () if asked is None else asked.reasons):
+        return False
     return bool(state.get("approved_by")) and role.includes(decision.approvers)
 
 

@@ -24,6 +24,7 @@ from nodes.group_question import ask_about_members, gather
 from nodes.waiting import wait_for
 from tools.ledger import WRITTEN
 from tools.missed import as_now
+from tools.policy import paused_since
 
 
 async def human(state: HealState, runtime: Runtime[Deps]) -> HealState:
@@ -89,7 +90,8 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
             return {"reason": f"the edit was refused: {exc}", "asked": True}
     if missing := deps.catalogue.missing(plan):
         return {"reason": f"a person must give {', '.join(missing)} (edit)", "asked": True}
-    decision = state.get("decision") if begun else None
+    asked = state.get("decision")
+    decision = asked if begun else None
     try:
         decision = decision or await ask_policy(
             deps,
@@ -107,9 +109,10 @@ async def _approved(answer: Answer, plan: FixPlan, state: HealState, deps: Deps)
         # An edit, or the time that passed, brought the plan under another rule.
         why = f"{decision.rule} asks for {decision.approvers.value}; {answer.by} is {answer.role.value}"
         return {**in_hand(deps, plan, decision), "reason": why}
+    if paused_since(decision, () if asked is None else asked.reasons):
+        return {**in_hand(deps, plan, decision), "reason": "it was paused after the question was put"}
     # The answer covers the members that were shown with the question, and none that came later.
     group = state.get("group") or Group()
-    asked = state.get("decision")
     shown = {
         "approved_upto": group.upto,
         "approved_by": answer.by,

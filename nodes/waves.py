@@ -41,7 +41,7 @@ from tools.actions.running import has_teardown, images_of
 from tools.carry_out import carry_each
 from tools.gathering import settled_run
 from tools.ledger import WAVES
-from tools.policy import PAUSED, touched_dags
+from tools.policy import paused_since, touched_dags
 
 PAGE = 200  # members that Airflow is asked about at a time
 AT_ONCE = 8  # DAG runs that policy and Airflow are asked about at the same time
@@ -258,7 +258,7 @@ async def _before(clear: Action, members: Sequence[Seen], deps: Deps) -> JsonVal
 
 def _approved(decision: Decision, members: Sequence[Member], group: Group) -> bool:
     """Whether somebody was shown all of these, and may; a DAG that is paused is told of before."""
-    if any(one.endswith(PAUSED) and one not in group.told for one in decision.reasons):
+    if paused_since(decision, group.told):
         return False
     shown = all(one.id <= group.approved_upto for one in members)
     return shown and bool(group.approved_by) and group.approved_role.includes(decision.approvers)

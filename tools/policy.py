@@ -6,7 +6,7 @@ first and no file loosens them; then the first rule that matches; the more restr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -166,6 +166,11 @@ def maintained(policy: Policy, dags: Iterable[str], now: datetime) -> tuple[Main
     """The maintenance windows of these DAGs that are open."""
     names = list(dags)
     return tuple(one for one in policy.maintenance if one.hours.contains(now) and any_like(names, one.dag))
+
+
+def paused_since(decision: Decision, told: Collection[str]) -> bool:
+    """Whether policy asks because of a pause that whoever approved for these reasons did not know of."""
+    return any(one.endswith(PAUSED) and one not in told for one in decision.reasons)
 
 
 def touched_dags(actions: Iterable[Action]) -> frozenset[str]:

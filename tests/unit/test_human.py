@@ -29,6 +29,7 @@ from tests.unit.node_world import KnownRecords, make_deps, make_incident, run_no
 from tests.unit.policy_cases import make_retry
 from tools.airflow_memory import MemoryAirflow
 from tools.ledger import MemoryLedger
+from tools.policy import PAUSED
 from tools.policy_rules import Policy, Rule
 
 ASKING = Policy(version=1, rules=(Rule(name="ask", verdict=Verdict.ASK),))
@@ -206,6 +207,22 @@ async def test_the_rule_that_holds_now_says_who_may(airflow: MemoryAirflow, cloc
     assert found["decision"] is not None
     assert found["decision"].approvers is Role.ADMIN
     assert found["reason"] == f"admins asks for admin; ada is {role.value}"
+
+
+async def test_a_dag_paused_since_the_question_is_asked_about_once_more(
+    airflow: MemoryAirflow, clock: Clock
+) -> None:
+    await airflow.set_paused("orders", paused=True)
+    deps = make_deps(airflow, clock)
+
+    step = await run_node(human, await state_of(airflow), deps, answer=answer())
+    told = await run_node(human, await state_of(airflow, **step.found), deps, answer=answer())
+
+    assert step.found["asked"]
+    assert (again := step.found["decision"]) is not None
+    assert f"the DAG {PAUSED}" in again.reasons
+    assert not step.found["approved_by"]
+    assert told.found["approved_by"] == "ada"
 
 
 async def test_what_the_dag_cannot_run_any_more_is_looked_at_afresh(
