@@ -100,7 +100,9 @@ async def _goes_on(
     since = now - state["applied_at"]
     if since > deps.limits.outcome_timeout:
         await deps.members.let_go(OWN, node="verify")
-        return _handed_over(found, f"the task has not ended within {deps.limits.outcome_timeout}")
+        well = found.checks[0].ok
+        what = "the task succeeded, and what runs with it or after it" if well else "the task"
+        return _handed_over(found, f"{what} has not ended within {deps.limits.outcome_timeout}")
     if task.state in {"none", "removed"} and since > LOST_AFTER and (why := await _never(task, deps)):
         await deps.members.let_go(OWN, node="verify")
         return _handed_over(found, why)

@@ -31,11 +31,16 @@ async def cleared(clock: Clock, *tries: Try, **dag: Any) -> tuple[MemoryAirflow,
     """`load` failed and was cleared; what it does on its second try is told."""
     airflow = MemoryAirflow(clock=clock)
     airflow.add_dag("orders", [TaskSpec("load", [Try("failed"), *tries])], **dag)
+    return airflow, await cleared_in(airflow, clock)
+
+
+async def cleared_in(airflow: MemoryAirflow, clock: Clock) -> HealState:
+    """The same, of a DAG that is there."""
     airflow.start("orders", RUN)
     await airflow.settle()
     failure = await airflow.task(make_task())
     await airflow.clear("orders", RUN, [make_task()], dry_run=False)
-    state: HealState = {
+    return {
         "incident": make_incident(),
         "failure": failure,
         "diagnosis": make_diagnosis(),
@@ -45,7 +50,6 @@ async def cleared(clock: Clock, *tries: Try, **dag: Any) -> tuple[MemoryAirflow,
         "watch_until": None,
         "attempt": 1,
     }
-    return airflow, state
 
 
 async def judged(airflow: MemoryAirflow, clock: Clock, state: HealState, **deps: Any) -> HealState:
@@ -82,6 +86,20 @@ async def test_a_task_that_runs_for_ever_goes_to_people(clock: Clock) -> None:
 
     assert found["outcome"] is Outcome.ESCALATED
     assert "has not ended within" in found["reason"]
+
+
+async def test_a_task_that_is_well_is_not_said_to_run_for_ever(clock: Clock) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    load = TaskSpec("load", [Try("failed"), GOOD], downstream=("publish",))
+    airflow.add_dag("orders", [load, TaskSpec("publish", [Try("running")])])
+    state = await cleared_in(airflow, clock)
+    await airflow.settle()
+    clock.now = state["applied_at"] + LIMITS.outcome_timeout + MOMENT
+
+    found = await judged(airflow, clock, state)
+
+    assert found["outcome"] is Outcome.ESCALATED
+    assert found["reason"].startswith("the task succeeded, and what runs with it or after it has not ended")
 
 
 @pytest.mark.parametrize(
