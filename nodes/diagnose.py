@@ -7,7 +7,8 @@ from datetime import datetime
 
 from langgraph.runtime import Runtime
 
-from graph.domain import Diagnosis, Group, IncidentKind, Outcome, TaskLog, TaskSnapshot
+from graph.domain import Diagnosis, Group, IncidentKind, Outcome, TaskLog, TaskRef, TaskSnapshot
+from graph.errors import NotFound
 from graph.state import HealState
 from nodes.choosing import choose
 from nodes.deps import Deps
@@ -17,11 +18,29 @@ from tools.diagnosis import Case, Context
 from tools.durations import in_words, usual
 from tools.gathering import gather_context, lost_heartbeat, settled_log
 from tools.import_errors import present
+from tools.missed import as_now
 
 
 async def diagnose(state: HealState, runtime: Runtime[Deps]) -> HealState:
     """Read the log and the context, name the cause, plan, and ask policy."""
-    deps = runtime.context
+    try:
+        return await _diagnose(state, runtime.context)
+    except NotFound as exc:
+        if not await _is_gone(state["failure"].task, runtime.context):
+            raise
+        return {"plan": None, "outcome": Outcome.DISMISSED, "reason": f"its DAG or its run is gone: {exc}"}
+
+
+async def _is_gone(ref: TaskRef, deps: Deps) -> bool:
+    """Whether somebody deleted what this is about, since it was looked at."""
+    try:
+        await as_now(deps.airflow, ref)
+    except NotFound:
+        return True
+    return False
+
+
+async def _diagnose(state: HealState, deps: Deps) -> HealState:
     failure = state["failure"]
     if state.get("taken_back") and not state.get("rethink"):
         # The last try ran with settings that are no longer there; what was true before them is true again.

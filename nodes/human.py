@@ -69,9 +69,12 @@ async def _take(answer: Answer, plan: FixPlan, state: HealState, deps: Deps) -> 
 
 async def _next_plan(answer: Answer, plan: FixPlan, state: HealState, deps: Deps) -> HealState:
     spent = [*state.get("spent", []), plan.id]
-    chosen = await choose(
-        deps, failure=state["failure"], diagnosis=state["diagnosis"], state={**state, "spent": spent}
-    )
+    try:
+        chosen = await choose(
+            deps, failure=state["failure"], diagnosis=state["diagnosis"], state={**state, "spent": spent}
+        )
+    except NotFound as exc:  # deleted since: whether all of it, monitor finds out
+        return {"spent": spent, "plan": None, "asked": False, "stale": str(exc) or "what failed is gone"}
     reason = f"rejected by {answer.by}" + (f": {answer.message}" if answer.message else "")
     return {"spent": spent, "reason": reason, **chosen}
 

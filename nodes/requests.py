@@ -43,7 +43,10 @@ async def diagnose_request(state: HealState, deps: Deps) -> HealState:
 async def verify_request(state: HealState, deps: Deps) -> HealState:
     """See that it stands; of a pause with an end, wait for that and look at it afresh."""
     request = await deps.requests.of(state["incident"].id)
-    dag, now = await deps.airflow.dag(state["failure"].task.dag_id), deps.clock()
+    try:
+        dag, now = await deps.airflow.dag(state["failure"].task.dag_id), deps.clock()
+    except NotFound:
+        return _ended("done as asked; by now Airflow knows no such DAG any more")
     plan = state["plan"]
     assert plan is not None, "verification follows an applied plan"
     pause = plan.actions[0].name == "pause_dag"

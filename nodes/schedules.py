@@ -52,7 +52,10 @@ async def diagnose_schedule(state: HealState, deps: Deps) -> HealState:
 async def verify_schedule(state: HealState, deps: Deps) -> HealState:
     """Wait for every run of the gap, judge their data, then see that the schedule goes on."""
     ref, applied_at, now = state["failure"].task, state["applied_at"], deps.clock()
-    filled = await look_back(deps.airflow, ref, applied_at=applied_at)
+    try:
+        filled = await look_back(deps.airflow, ref, applied_at=applied_at)
+    except NotFound as exc:
+        return _handed_over(Verification(outcome=None), f"it cannot be verified any more: {exc}")
     found = judge_gap(filled)
     since = now - applied_at
     if found.outcome is None:

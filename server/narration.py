@@ -54,7 +54,7 @@ def _lines(node: str, update: HealState) -> list[tuple[str, dict[str, Any]]]:
         lines.append(("wave_sent", wave))
     if (found := update.get("verification")) is not None:
         # The last look adds to what was written down when the watch began.
-        told = found.checks[-1:] if found.checks[-1].name == "recurrence" else found.checks
+        told = tuple(one for one in found.checks if one.name == "recurrence") or found.checks
         checks = [check.model_dump(mode="json") for check in told]
         lines.append(("checked", {"outcome": found.outcome, "checks": checks}))
     if (stale := update.get("stale")) and node != "fix":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.factories import Clock, make_diagnosis
 from tests.unit.healing_world import FAIL, GOOD, SAFE, TASK, Ward, make_airflow, open_ward
 from tools.airflow_memory import MemoryAirflow
 from tools.airflow_memory_state import TaskSpec, Try
+from tools.requested import Wish
 
 CODE_ERROR = make_diagnosis(
     root_cause=RootCause.CODE_ERROR, transient=False, remediation=Remediation.CHANGE_CODE
@@ -257,6 +259,53 @@ async def test_an_airflow_that_is_away_for_hours_makes_no_failed_heal_of_it(
         await ward.pass_time(60)
 
         assert (await ward.only()).outcome is Outcome.HEALED
+
+
+@pytest.mark.parametrize("kind", [AnswerKind.REJECT, AnswerKind.RESPOND])
+async def test_whatever_is_answered_about_a_dag_that_was_deleted_it_is_over(
+    tmp_path: Path, clock: Clock, kind: AnswerKind
+) -> None:
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        airflow.delete_dag("orders")
+        await ward.answer(kind, message="it is not needed any more")
+
+        record = await ward.only()
+        assert record.outcome is Outcome.DISMISSED
+        assert record.failures == 0
+
+
+async def test_of_a_run_deleted_after_the_fix_people_hear(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock, auto=False)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        airflow.delete_dag("orders")
+        await ward.pass_time(60)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+        assert "cannot be verified any more" in record.reason
+
+
+async def test_a_pause_until_later_of_a_dag_that_was_deleted_is_over(tmp_path: Path, clock: Clock) -> None:
+    async with open_ward(tmp_path, make_airflow(clock), clock) as ward:
+        until = clock() + timedelta(hours=2)
+        requests = ward.service.requests
+        await requests.switch("orders", Wish.PAUSE, paused=False, by="ada", until=until, confirm=False)
+        await ward.go_on()
+        await ward.answer(AnswerKind.APPROVE)
+        ward.airflow.delete_dag("orders")
+        await ward.pass_time(7200)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.DISMISSED
+        assert record.reason == "done as asked; by now Airflow knows no such DAG any more"
 
 
 async def test_a_person_clears_the_task_while_approval_is_pending(tmp_path: Path, clock: Clock) -> None:

@@ -82,6 +82,21 @@ async def test_a_paused_dag_that_missed_two_runs_is_unpaused_and_made_up_for(
         assert not (await airflow.dag(DAG)).is_paused
 
 
+async def test_of_a_dag_deleted_after_the_gap_was_filled_people_hear(tmp_path: Path, clock: Clock) -> None:
+    airflow = feed(clock)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await found_paused(ward, airflow)
+        airflow.auto = False
+        await ward.answer(AnswerKind.APPROVE)
+        assert (await ward.only()).status is Status.WAITING_OUTCOME
+        airflow.delete_dag(DAG)
+        await look(ward, 600)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+        assert "cannot be verified any more" in record.reason
+
+
 async def test_one_missed_run_of_a_paused_dag_is_no_trouble_yet(tmp_path: Path, clock: Clock) -> None:
     airflow = feed(clock)
     async with open_ward(tmp_path, airflow, clock) as ward:
