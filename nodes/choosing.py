@@ -54,7 +54,10 @@ async def choose(deps: Deps, *, failure: TaskSnapshot, diagnosis: Diagnosis, sta
             decision = confirmed_first(decision)
         return {**in_hand(deps, plan, decision), "diagnosis": diagnosis}
     if alone:
-        over: HealState = {"plan": None, "decision": None, "asked": False, "outcome": Outcome.DISMISSED}
+        # What was begun, a pause that is to end, is a person's when it may not be ended.
+        left = bool(refused) and state.get("attempt", 0) > 0
+        outcome = Outcome.ESCALATED if left else Outcome.DISMISSED
+        over: HealState = {"plan": None, "decision": None, "asked": False, "outcome": outcome}
         return {**over, "reason": "; ".join(refused)} if refused else over
     found: HealState = {
         "plan": None,

@@ -24,6 +24,7 @@ from graph.domain import (
     TaskRef,
 )
 from graph.errors import AirflowRefused, AirflowUnreachable, AirmedicError
+from server.records import CONTROL
 from server.runner import GIVE_UP
 from tests.factories import Clock, make_diagnosis
 from tests.unit.healing_world import FAIL, GOOD, SAFE, TASK, Ward, make_airflow, open_ward
@@ -293,13 +294,33 @@ async def test_of_a_run_deleted_after_the_fix_people_hear(tmp_path: Path, clock:
         assert "cannot be verified any more" in record.reason
 
 
+async def pause_until_later(ward: Ward) -> None:
+    """For two hours, and it was approved."""
+    until = ward.clock() + timedelta(hours=2)
+    requests = ward.service.requests
+    await requests.switch("orders", Wish.PAUSE, paused=False, by="ada", until=until, confirm=False)
+    await ward.go_on()
+    await ward.answer(AnswerKind.APPROVE)
+    assert ward.writes("set_paused") == 1
+
+
+async def test_a_pause_that_may_not_be_ended_when_it_should_is_handed_over(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with open_ward(tmp_path, make_airflow(clock), clock) as ward:
+        await pause_until_later(ward)
+        await ward.service.store.remember(CONTROL, {"paused": True})
+        await ward.pass_time(7200)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+        assert "unpause 'orders', as asked by ada: not allowed" in record.reason
+        assert ward.writes("set_paused") == 1
+
+
 async def test_a_pause_until_later_of_a_dag_that_was_deleted_is_over(tmp_path: Path, clock: Clock) -> None:
     async with open_ward(tmp_path, make_airflow(clock), clock) as ward:
-        until = clock() + timedelta(hours=2)
-        requests = ward.service.requests
-        await requests.switch("orders", Wish.PAUSE, paused=False, by="ada", until=until, confirm=False)
-        await ward.go_on()
-        await ward.answer(AnswerKind.APPROVE)
+        await pause_until_later(ward)
         ward.airflow.delete_dag("orders")
         await ward.pass_time(7200)
 
