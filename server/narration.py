@@ -105,5 +105,5 @@ def _fixed(update: HealState) -> list[tuple[str, dict[str, Any]]]:
     if update.get("undo"):
         return [("fix_stopped", {"reason": update.get("stale", "")})]
     if "undo" in update:
-        return [("fix_undone", {"reason": update.get("stale", "")})]
+        return [("fix_undone", {"reason": update.get("stale") or update.get("reason", "")})]
     return []

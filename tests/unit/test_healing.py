@@ -482,6 +482,35 @@ async def test_a_failure_is_not_dropped_however_long_airflow_does_not_tell(
         assert (await ward.only()).status is Status.WAITING_TIMER
 
 
+async def test_a_contract_that_a_person_deleted_since_is_left_and_told(tmp_path: Path, clock: Clock) -> None:
+    name = "airmedic_contract_orders"
+    new = ColumnProblem(column="note", kind="unexpected", found="string")
+    drift = make_diagnosis(
+        root_cause=RootCause.SCHEMA_DRIFT,
+        transient=False,
+        remediation=Remediation.ADAPT_SCHEMA,
+        facts=Facts(report=DataReport(contract=name, satisfied=False, problems=(new,))),
+    )
+    airflow = make_airflow(clock, FAIL, FAIL, tags=(*SAFE, f"airmedic:contract={name}"), auto=False)
+    airflow.add_variable(name, json.dumps({"version": 1, "columns": {"mail": {"type": "string"}}}))
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock, drift) as ward:
+        await ward.report()
+        assert ward.writes("set_variable") == 1
+        with airflow.by_someone_else():
+            await airflow.delete_variable(name)
+        await airflow.settle()
+        await ward.pass_time(60)
+
+        detail = await ward.detail()
+        assert detail.incident.outcome is Outcome.ESCALATED
+        assert "could not be taken back" in detail.incident.reason
+        assert airflow.stored_variable(name) is None
+        (given_up,) = [event.data for event in detail.events if event.name == "fix_undone"]
+        assert given_up == {"reason": detail.incident.reason}
+
+
 async def test_a_plan_that_was_taken_back_is_followed_by_what_the_first_failure_called_for(
     tmp_path: Path, clock: Clock
 ) -> None:
