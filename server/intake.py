@@ -36,6 +36,8 @@ log = structlog.get_logger("intake")
 
 AT_ONCE = 16  # occurrences that Airflow is asked about at the same time
 PAGE = 500  # occurrences that are looked at together
+FAILURES = 500  # that Airflow is asked for at a time
+PAGES = 20  # of them in one poll: the next one goes on behind
 REST = timedelta(seconds=0.25)  # before an Airflow that did not answer is asked about the next ones
 NOTED = timedelta(seconds=2)  # between two notes that a door is used
 HEAD_START = timedelta(seconds=3)  # the listener's, before the poll counts a failure as missed by it
@@ -223,7 +225,7 @@ class Intake:
         asyncio.get_running_loop().call_later(pause, self.bell.set)
 
     async def poll(self) -> None:
-        """Ask Airflow what failed, moved, waits or does not import: four requests, whatever goes on."""
+        """Ask Airflow what failed, moved, waits or does not import: four requests, or a few more."""
         now = self._clock()
         floor = await self._time(FLOOR, now)
         mark = await self._time(WATERMARK, now)
@@ -231,12 +233,7 @@ class Intake:
             self._rest_until, mark = now, now
             await self._store.wake_sleepers()
         since = mark - OVERLAP
-        failed = await self._airflow.failures_since(max(floor, since))
-        old_enough = [one for one in failed if one.end is None or one.end <= now - HEAD_START]
-        found = [
-            FailureId(airflow=self._airflow_id, task=one.task, try_number=one.try_number)
-            for one in old_enough
-        ]
+        found, until = await self._failed(max(floor, since), now)
         found += await self._stuck(await self._airflow.waiting_tasks(), now)
         found += self._broken(await self._airflow.import_failures())
         if found and (missed := await self._store.accept(found, door=Door.POLL)):
@@ -244,7 +241,25 @@ class Intake:
             self.bell.set()
             self._ring()
         await self._wake_moved(await self._airflow.updates_since(since))
-        await self._store.remember(WATERMARK, now.isoformat())
+        await self._store.remember(WATERMARK, min(now, until + OVERLAP).isoformat())
+
+    async def _failed(self, since: datetime, now: datetime) -> tuple[list[FailureId], datetime]:
+        """What failed, oldest first, and up to when that is all: one poll does not read a whole storm."""
+        found: list[FailureId] = []
+        ripe, limit = now - HEAD_START, FAILURES
+        for _ in range(PAGES):
+            page = await self._airflow.failures_since(since, limit=limit)
+            found += [
+                FailureId(airflow=self._airflow_id, task=one.task, try_number=one.try_number)
+                for one in page
+                if one.end is None or one.end <= ripe
+            ]
+            if len(page) < limit:
+                return found, now
+            last = max((one.end for one in page if one.end is not None), default=since)
+            # So many at the same moment: only a longer page shows what comes behind them.
+            since, limit = (last, FAILURES) if last > since else (since, 4 * limit)
+        return found, min(since, ripe)
 
     async def _stuck(self, waiting: Sequence[TaskSnapshot], now: datetime) -> list[FailureId]:
         """Task instances that have been due for too long, and not because their pool is busy with others."""

@@ -465,6 +465,31 @@ async def test_an_event_that_airflow_denies_opens_no_incident(tmp_path: Path, cl
         assert await ward.service.store.incidents() == []
 
 
+@pytest.mark.parametrize("apart", [0, 1], ids=["at one moment", "one after the other"])
+async def test_the_polls_find_all_that_failed_while_nobody_looked(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, apart: int
+) -> None:
+    monkeypatch.setattr("server.intake.FAILURES", 4)
+    monkeypatch.setattr("server.intake.PAGES", 4)
+    airflow = MemoryAirflow(clock=clock)
+    airflow.add_dag("orders", [TaskSpec("load", tries=[FAIL])], tags=SAFE)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.service.intake.poll()
+        clock.forward(60)
+        for number in range(17):
+            airflow.start("orders", f"manual__{number}")
+            await airflow.settle()
+            clock.forward(apart)
+        clock.forward(600)
+        found = []
+        for _ in range(3):
+            await ward.service.intake.poll()
+            found.append(len(await ward.service.store.new_occurrences()))
+
+        assert (found[0] < 17) is bool(apart)
+        assert found[-1] == 17
+
+
 @pytest.mark.parametrize("away", [AirflowUnreachable("no answer"), AirflowRefused("the token has expired")])
 async def test_a_failure_is_not_dropped_however_long_airflow_does_not_tell(
     tmp_path: Path, clock: Clock, away: AirmedicError
