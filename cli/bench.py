@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Annotated
 
 import typer
 
 from cli.plainly import complain
+from evals.benchmarks.crash.databases import WHEEL, Postgres, open_postgres
 from evals.benchmarks.page import write_page
 from evals.benchmarks.report import Report, machine
 
@@ -31,11 +35,7 @@ def _on_postgres(folder: Path, postgres: str) -> list[str]:
 
 
 def _listing(folder: Path, _postgres: str) -> list[str]:
-    return ["--report", str(folder / "listing.figures.json"), "--incidents", "100000"]
-
-
-def _nothing(_folder: Path, _postgres: str) -> list[str]:
-    return []
+    return ["--report", str(folder), "--incidents", "100000"]
 
 
 def _crash(folder: Path, _postgres: str) -> list[str]:
@@ -57,8 +57,8 @@ BENCHES: Mapping[str, tuple[str, Arguments, bool]] = MappingProxyType(
         "crash": ("crash", _crash, False),
         "idle": ("idle", _alone, False),
         "list": ("listing", _listing, False),
-        "scan": ("scan", _nothing, False),
-        "redaction": ("redaction", _nothing, False),
+        "scan": ("scan", _alone, False),
+        "redaction": ("redaction", _alone, False),
         "profile": ("profile", _alone, False),
     }
 )
@@ -76,7 +76,10 @@ def main(
     name: Annotated[str, typer.Argument(help=f"{', '.join(BENCHES)}, or all")] = "all",
     report: Annotated[Path, typer.Option(help="folder for JSON and page")] = Path(".airmedic/bench/figures"),
     postgres: Annotated[
-        str, typer.Option(help=f"URL of an empty PostgreSQL database, for {', '.join(ON_POSTGRES)}")
+        str,
+        typer.Option(
+            help=f"URL of an empty PostgreSQL database, for {', '.join(ON_POSTGRES)}; else one is started"
+        ),
     ] = "",
     explain: Annotated[
         bool, typer.Option("--help", help="show this, or the options of the one that is named")
@@ -97,18 +100,39 @@ def main(
         raise typer.Exit(WRONG)
     report.mkdir(parents=True, exist_ok=True)
     failed = []
-    for one in BENCHES if name == "all" else [name]:
-        module, arguments, needs = BENCHES[one]
-        if needs and not postgres:
-            typer.echo(f"{one}: left out, it needs --postgres URL")
-            continue
-        typer.echo(f"{one} …")
-        if _run(module, [*arguments(report, postgres), *context.args]) != 0:
-            failed.append(one)
+    with ExitStack() as stack:
+        database = _databases(postgres, stack)
+        for one in BENCHES if name == "all" else [name]:
+            module, arguments, needs = BENCHES[one]
+            url = database() if needs else ""
+            if url is None:
+                typer.echo(f"{one}: left out, it needs --postgres URL: the PostgreSQL wheel is not installed")
+                continue
+            typer.echo(f"{one} …")
+            if _run(module, [*arguments(report, url), *context.args]) != 0:
+                failed.append(one)
     typer.echo(f"page: {write_page(_written(report), machine(), report)}")
     if failed:
         typer.echo(f"failed: {', '.join(failed)}", err=True)
         raise typer.Exit(MISSED)
+
+
+def _databases(given: str, stack: ExitStack) -> Callable[[], str | None]:
+    """The URL that was given; else an empty database for each who asks, on a server of this run."""
+    servers: list[Postgres] = []
+
+    def database() -> str | None:
+        if given:
+            return given
+        if not servers:
+            if find_spec(WHEEL) is None:
+                return None
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="airmedic-bench-")))
+            folder.chmod(0o755)  # PostgreSQL runs as somebody else when we are root
+            servers.append(stack.enter_context(open_postgres(folder)))
+        return servers[0].fresh()
+
+    return database
 
 
 def _explain(context: typer.Context, name: str) -> int:
@@ -129,8 +153,6 @@ def _run(module: str, arguments: list[str]) -> int:
 def _written(folder: Path) -> list[Report]:
     reports = []
     for file in sorted(folder.glob("*.json")):
-        if file.name.count(".") > 1:
-            continue  # figures in a form of their own
         found = json.loads(file.read_text())
         found.pop("machine", None)
         reports.append(Report.model_validate(found))

@@ -74,8 +74,8 @@ def test_one_worker_and_two(tmp_path: Path, new_database: Callable[[str], str]) 
     assert figure(found, "tasks cleared twice") == 0
 
 
-def test_what_a_worker_held_is_taken_over(tmp_path: Path, new_database: Callable[[str], str]) -> None:
-    found = bench("takeover", tmp_path, "--rounds", "1", "--postgres", new_database("postgres"))
+def test_what_a_worker_held_is_taken_over_on_a_database_of_the_run(tmp_path: Path) -> None:
+    found = bench("takeover", tmp_path, "--rounds", "1")
 
     assert figure(found, "after SIGKILL, median") > 0
     assert figure(found, "tasks cleared twice") == 0
@@ -110,3 +110,15 @@ def test_one_that_does_not_exist_is_said_to(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "no benchmark 'speed'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "row"),
+    [
+        pytest.param("list", ("--incidents", "1000", "--rounds", "20"), "slowest question, p99", id="list"),
+        pytest.param("scan", (), "100 kB log, median", id="scan"),
+        pytest.param("redaction", ("--megabytes", "1"), "redaction: a secret in 20 lines", id="redaction"),
+    ],
+)
+def test_what_is_read_and_asked(tmp_path: Path, name: str, options: tuple[str, ...], row: str) -> None:
+    assert figure(bench(name, tmp_path, *options), row) > 0

