@@ -13,10 +13,12 @@ from evals.benchmarks.crash.campaign import Campaign
 from evals.benchmarks.crash.databases import Postgres, Restart
 from evals.benchmarks.crash.fleet import Child
 from evals.benchmarks.crash.points import labels
+from tools.carry_out import LOOKS
 
 LIFE = 0.3  # seconds a server works before it is killed, on average; more where its start takes long
 START = 20.0  # seconds a start may take
 STARTING = 0.2  # share of those that may be killed before they have started
+CALM = 0.1  # share of servers that live on until a write in doubt is settled: else none ever would be
 UNREACHED = 4.0  # seconds after which a point that is not reached is given up
 TAKEOVER = 20.0  # seconds for another process to drive what a stopped one drove
 REVIVED = 2.0  # seconds a zombie may do what it likes
@@ -71,6 +73,8 @@ async def _kill(campaign: Campaign, child: Child, done: Done) -> None:
         await campaign.fleet.moved()
     slower = 1.5 * child.took
     life = UNREACHED / 2 + slower if child.at else campaign.chance.expovariate(1 / (LIFE + slower))
+    if campaign.chance.random() < CALM:
+        life += sum(LOOKS)
     end = time.monotonic() + life
     while child.pid in campaign.fleet.children and (left := end - time.monotonic()) > 0:
         await campaign.fleet.moved(min(left, 0.1))
