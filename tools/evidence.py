@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
@@ -143,7 +143,7 @@ def _inherit(lines: list[LogLine]) -> list[LogLine]:
         if line.prefixed:
             level = line.level if line.level == "error" else ""
         elif level and not line.level and line.number == number + 1:
-            lines[position] = replace(line, level=level)
+            lines[position] = line._replace(level=level)
         number = line.number
     return lines
 
@@ -243,7 +243,7 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         distance = course.end - position - course.stacked[position]
         if distance < 0 and evidence.chain is not None and Mark.ERRORISH in mark:
             distance = LAST_WORDS  # what a task printed may be flushed after Airflow told of its failure
-        quiet = not mark - QUIET and plain(line) and distance > QUIET_LINES
+        quiet = mark <= QUIET and plain(line) and distance > QUIET_LINES
         repeats = evidence.chain is not None and _REPEATS.match(line.text)
         if quiet or repeats or Mark.NOISE in mark or not line.text.strip():
             continue

@@ -56,7 +56,7 @@ def course_of(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: in
             break
         if line.number < end and plain(line):
             success = line.number if went_well(marks[position]) else success
-            progress = line.number if line.text.strip() and not marks[position] - SLIGHT else progress
+            progress = line.number if line.text.strip() and marks[position] <= SLIGHT else progress
     after = _progress_after(lines, marks, position_of_end)
     later = _last_complaints(lines, marks, position_of_end)
     over = _got_over(lines, marks, position_of_end)
@@ -118,7 +118,7 @@ def _last_complaints(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], 
             continue
         if Mark.BLUNT in mark and not (Mark.RECOVERS in mark or Mark.PASSED in mark):
             complained = True
-        elif complained and not mark - SLIGHT and plain(lines[position]) and lines[position].prefixed:
+        elif complained and mark <= SLIGHT and plain(lines[position]) and lines[position].prefixed:
             return lines[position].number
     return 0
 
@@ -132,7 +132,7 @@ def _progress_after(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], e
         line = lines[position]
         if (
             position < end
-            and not marks[position] - SLIGHT
+            and marks[position] <= SLIGHT
             and plain(line)
             and line.prefixed
             and line.text[:1].strip()

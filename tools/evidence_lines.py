@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import re2
 
@@ -15,9 +15,11 @@ HOT_LINES = 2_500  # error-looking lines kept from a long log, the newest
 HEAD_LINES = 40
 LINE_CHARS = 4_000  # of an endless line, head and tail are kept
 CHUNK = 1 << 20  # bytes
+BLOCK = 1 << 16  # bytes that are looked through at once for error-looking lines
+LOOKED = 2_000  # bytes of a line in which it may look like an error
 
 _HOT = (
-    r"(?i)error|exception|fail|fatal|denied|refus|timed? ?out|unable|cannot|could not|can't|not found|no such"
+    r"error|exception|fail|fatal|denied|refus|timed? ?out|unable|cannot|could not|can't|not found|no such"
     r"|invalid|killed|exceed|missing|unavailable|abort|reject|forbidden|unauthori|traceback|caused by"
     r"|critical|warn|expired|too many|limit|quota|lock|conflict|violat|mismatch|unknown|exit|signal|retr"
     r"|panic|evict|preempt|oom|memory|no space|disk|reset by|closed|lost|status|does not|doesn't"
@@ -70,8 +72,7 @@ _LOGFMT = re.compile(r"""\b(?:level|lvl|severity)["']?[=:]\s*["']?(\w+)""", re.I
 _KLOG_LEVELS = {"I": "info", "W": "warning", "E": "error", "F": "error"}
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """One line: its number in the log, the text as printed, and what it says without prefixes."""
 
     number: int
@@ -101,7 +102,7 @@ def clean(number: int, raw: str) -> LogLine:
 
 def _inner(text: str) -> tuple[str, str]:
     """Level and text as a program inside the task printed them."""
-    if match := _KLOG.match(text):
+    if text[:1] in "IWEF" and (match := _KLOG.match(text)):
         return _KLOG_LEVELS[match.group(1)], text
     # A stamp needs a digit or a bracket up front; most lines have neither.
     if text[:1].isdigit() or text[:1] == "[" or text[:3].istitle():
@@ -109,10 +110,10 @@ def _inner(text: str) -> tuple[str, str]:
         if match:
             text = text[match.end() :]
     head = text[:120]
-    if (match := _FIRST_LEVEL.match(head)) is not None:
-        return _LEVELS[match.group(1)], text
-    if _ANY_LEVEL.search(head) and (match := _INNER_LEVEL.match(head)) is not None:
-        return _LEVELS[match.group(1)], text
+    if _ANY_LEVEL.search(head) is not None:
+        match = _FIRST_LEVEL.match(head) or _INNER_LEVEL.match(head)
+        if match is not None:
+            return _LEVELS[match.group(1)], text
     if head[:1] in "[wi" and (match := _SMALL_LEVEL.match(head)) is not None:
         return _LEVELS[(match.group(1) or match.group(2)).upper()], text
     if ("level" in head or "severity" in head or "lvl" in head) and (match := _LOGFMT.search(text[:600])):
@@ -130,7 +131,8 @@ class LineScanner:
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         options.log_errors = False
-        self._hot = re2.compile(_HOT.encode(), options)
+        # To the end of the line: a line is found once.
+        self._hot = re2.compile(rf"(?im)(?:{_HOT})[^\n]*".encode(), options)
         self._head: list[tuple[int, bytes]] = []
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=HOT_LINES)
         self._tail: deque[tuple[int, bytes]] = deque(maxlen=TAIL_LINES)
@@ -139,29 +141,43 @@ class LineScanner:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the log."""
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
+        piece = self._rest + chunk
+        cut = piece.rfind(b"\n") + 1
+        piece, self._rest = piece[:cut], piece[cut:]
         # An endless line is cut as it arrives, else it would be copied with every chunk.
         if len(self._rest) > CHUNK:
             self._rest = self._rest[: CHUNK // 2] + self._rest[-CHUNK // 4 :]
-        first = self._number + 1
-        self._number += len(lines)
-        if len(self._head) < HEAD_LINES:
-            self._head += _numbered(lines[: HEAD_LINES - len(self._head)], first)
-        self._tail.extend(_numbered(lines[-TAIL_LINES:], first + max(0, len(lines) - TAIL_LINES)))
-        self._keep_hot(lines, first)
+        count, first = piece.count(b"\n"), self._number + 1
+        self._number += count
+        if (wanted := min(count, HEAD_LINES - len(self._head))) > 0:
+            self._head += _numbered(piece.split(b"\n", wanted)[:wanted], first)
+        tail = min(count, TAIL_LINES)
+        last = piece[:-1].rsplit(b"\n", tail)[-tail:] if tail else []
+        self._tail.extend(_numbered(last, first + count - tail))
+        self._keep_hot(piece, self._number)
 
-    def _keep_hot(self, lines: list[bytes], first: int) -> None:
-        """Scan backwards and stop when this piece alone fills the buffer."""
+    def _keep_hot(self, piece: bytes, number: int) -> None:
+        """Look through it from its end, whose last line has this number, until it alone fills the buffer."""
         found: list[tuple[int, bytes]] = []
-        search = self._hot.search
-        for index in range(len(lines) - 1, -1, -1):
-            line = lines[index]
-            if search(line[:2_000]):
-                found.append((first + index, line[: LINE_CHARS * 2]))
-                if len(found) >= HOT_LINES:
-                    break
-        self._kept.extend(reversed(found))
+        end = len(piece)
+        while end and len(found) < HOT_LINES:
+            begin = piece.rfind(b"\n", 0, max(0, end - BLOCK)) + 1
+            block = piece[begin:end]
+            number -= block.count(b"\n")
+            found = [*self._hot_of(block, number + 1), *found]
+            end = begin
+        self._kept.extend(found)
+
+    def _hot_of(self, block: bytes, number: int) -> Iterator[tuple[int, bytes]]:
+        """The error-looking ones among these lines, of which the first has this number."""
+        at = 0
+        for match in self._hot.finditer(block):
+            seen, end = match.span()
+            begin = block.rfind(b"\n", at, seen) + 1 or at
+            number += block.count(b"\n", at, begin)
+            at = begin
+            if seen - begin < LOOKED:
+                yield number, block[begin : min(end, begin + LINE_CHARS * 2)]
 
     def close(self) -> list[tuple[int, str]]:
         """The kept lines in order, decoded."""

@@ -9,7 +9,7 @@ import pytest
 
 from graph.domain import TaskLog
 from tools import evidence
-from tools.evidence_lines import CHUNK, clean, excerpt_of
+from tools.evidence_lines import BLOCK, CHUNK, HEAD_LINES, HOT_LINES, TAIL_LINES, clean, excerpt_of
 
 AIRFLOW_3 = """::group::Log message source details
 ::endgroup::
@@ -207,6 +207,21 @@ def test_line_numbers_survive_streaming() -> None:
     assert text.split("\n")[30_000] == "ERROR: disk full"
     assert text.split("\n")[-1] == "row 60000"
     assert text.split("\n")[20_000] == ""
+
+
+@pytest.mark.parametrize("every", [2, 7, 40])
+@pytest.mark.parametrize("size", [977, BLOCK, CHUNK])
+def test_of_a_long_log_head_tail_and_the_newest_complaints_are_kept(every: int, size: int) -> None:
+    lines = [f"row {n} {'timed out' if n % every == 0 else 'written'}" for n in range(1, 12_001)]
+    data = "\n".join(lines).encode()
+
+    kept = excerpt_of(data[i : i + size] for i in range(0, len(data), size)).split("\n")
+
+    hot = [n for n in range(1, 12_001) if n % every == 0][-HOT_LINES:]
+    wanted = {*range(1, HEAD_LINES + 1), *hot, *range(12_001 - TAIL_LINES, 12_001)}
+    assert {number: text for number, text in enumerate(kept, 1) if text} == {
+        number: lines[number - 1] for number in wanted
+    }
 
 
 @pytest.mark.parametrize("unit", ["-", "= ", "a.", "[", "A(", "1/", ": ", "not ", "'a' "])
