@@ -33,6 +33,8 @@ from server.people.notifier import Notice, Notifier
 from server.record import IncidentRecord, Lease
 from server.rush import Rush
 from server.store import IncidentStore
+from tools.carry_out import undo_attempt
+from tools.ledger import WRITTEN
 
 log = structlog.get_logger("runner")
 
@@ -56,7 +58,7 @@ class MakeDeps(Protocol):
     def __call__(self, draft: Draft, record: IncidentRecord) -> Deps: ...
 
 
-# What a reopened incident starts from; attempts, spent plans and people's words are kept.
+# Where a reopened incident begins again; attempts, spent plans and people's words are kept.
 AFRESH: HealState = {
     "outcome": None,
     "reason": "",
@@ -236,7 +238,9 @@ class Runner:
         if self._over(record):
             # An answer that was accepted a moment ago counts: whoever gave it was told so.
             record = await self._store.end_question(draft.lease)
-        given = self._next_input(thread, record, finished=finished)
+        deps = self._make_deps(draft, record)
+        afresh = await self._afresh(thread, record, deps) if record.answer == REOPENED else None
+        given = afresh or self._next_input(thread, record)
         if isinstance(given, Skipped):
             await draft.settle(wake_at=given.until)
             return
@@ -245,13 +249,15 @@ class Runner:
             "recursion_limit": 60,
             "callbacks": self._callbacks,
         }
-        if record.answer == REOPENED or not finished:
-            deps = self._make_deps(draft, record)
+        if afresh or not finished:
             # The saver is in memory: `sync` only says that it is up to date before the next node begins.
             async for update in self._graph.astream(
                 given, config, context=deps, stream_mode="updates", durability="sync"
             ):
                 self._note(draft, update)
+                if afresh and not self._saver.interrupts(thread):
+                    await draft.flush(answer=None)  # it has begun again: an error later begins no other time
+                    afresh = None
                 await self._rush.turn()
         await self._rest(draft, record)
 
@@ -260,12 +266,31 @@ class Runner:
         asked = record.status is Status.WAITING_DECISION and record.answer is None
         return asked and (record.expires_at is None or self._clock() >= record.expires_at)
 
-    def _next_input(self, thread: str, record: IncidentRecord, *, finished: bool) -> Any:
+    async def _afresh(self, thread: str, record: IncidentRecord, deps: Deps) -> HealState | None:
+        """What a reopened incident starts from; None when something under way must come to its end first."""
+        values = self._saver.values(thread)
+        if not values:
+            return None
+        begin: HealState = {**AFRESH, "incident": record.to_domain()}
+        if values.get("outcome") is not None:
+            return begin
+        if values.get("applied") or values.get("undo") or values.get("release"):
+            return None
+        attempt = values.get("attempt", 0) + 1
+        entries = await deps.ledger.entries(attempt=attempt)
+        if any(entry.step in WRITTEN and deps.catalogue.get(entry.action.name).writes for entry in entries):
+            return None
+        if not entries:
+            return begin
+        await undo_attempt(
+            attempt, airflow=deps.airflow, ledger=deps.ledger, catalogue=deps.catalogue, sleep=deps.sleep
+        )
+        return {**begin, "attempt": attempt}
+
+    def _next_input(self, thread: str, record: IncidentRecord) -> Any:
         """The first input, the answer to an interrupt, or None to go on after a crash."""
         if not self._saver.values(thread):
             return {"incident": record.to_domain(), "attempt": record.attempt}
-        if record.answer == REOPENED and finished:
-            return {**AFRESH, "incident": record.to_domain()}
         interrupts = self._saver.interrupts(thread)
         if not interrupts:
             return None
@@ -273,7 +298,7 @@ class Runner:
         if waiting.value.get("status") != Status.WAITING_DECISION.value:
             return Command(resume={waiting.id: {"woken_at": self._clock().isoformat()}})
         answer = record.answer
-        if answer == REOPENED:  # it was given up while an answer was taken up: it is looked at afresh
+        if answer == REOPENED:  # it was given up while an answer was taken up: it is asked again
             answer = Answer(kind=AnswerKind.STALE, by="airmedic", message=AGAIN).model_dump(mode="json")
         if answer is None:
             if record.expires_at is not None and self._clock() < record.expires_at:
@@ -361,26 +386,53 @@ class Runner:
             known = isinstance(exc, AirmedicError)
             log.warning("step_failed", error=str(exc), kind=type(exc).__name__, exc_info=not known)
             failures = record.failures + 1
+            told = _storable(str(exc)) if known else ""
             event = {
                 "name": "step_failed",
                 "level": "warning",
-                "data": {"error": str(exc) if known else type(exc).__name__, "in_a_row": failures},
+                "data": {"error": told or type(exc).__name__, "in_a_row": failures},
             }
             away = isinstance(exc, AirmedicError) and exc.retryable
             if failures >= (AWAY if away else GIVE_UP):
-                reason = f"{failures} errors in a row, the last: {type(exc).__name__}: {exc}"
-                ended: dict[str, Any] = {"status": Status.ESCALATED.value, "outcome": Outcome.ESCALATED.value}
+                last = f"{type(exc).__name__}: {told}" if told else type(exc).__name__
+                reason = f"{failures} errors in a row, the last: {last}"
                 notice = of_outcome(record, Outcome.ESCALATED, reason)
-                notices = [notice] if notice is not None else []
-                await draft.settle(wake_at=None, events=[event], notices=notices, reason=reason, **ended)
+                await self._put_down(
+                    draft,
+                    wake_at=None,
+                    events=[event],
+                    notices=[notice] if notice is not None else [],
+                    status=Status.ESCALATED.value,
+                    outcome=Outcome.ESCALATED.value,
+                    reason=reason,
+                    version=record.version + 1,
+                    question=None,
+                    answer=None,
+                    expires_at=None,
+                )
                 return
             pause = SELDOM if failures >= GIVE_UP else BACKOFF[min(failures, len(BACKOFF)) - 1]
             until = self._clock() + timedelta(seconds=pause)
-            await draft.settle(wake_at=until, events=[event], failures=failures)
+            await self._put_down(draft, wake_at=until, events=[event], failures=failures)
         except AirmedicError as again:
             # Still leased to us and no longer in hand: it is claimed again when the database is back.
             log.error("stumble_unrecorded", error=str(again))
             await asyncio.sleep(UNRECORDED)
+
+    async def _put_down(self, draft: Draft, **given: Any) -> None:
+        """Settle with what the drive has found; without it when just that is what cannot be stored."""
+        try:
+            await draft.settle(**given)
+        except AirmedicError:
+            raise
+        except Exception as exc:  # noqa: BLE001  still the outermost loop: it would come round for ever
+            log.warning("draft_dropped", kind=type(exc).__name__)
+            await self._store.settle(draft.lease, **given)
+
+
+def _storable(text: str) -> str:
+    """Without what a database refuses: NUL, half characters."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _as_found(record: IncidentRecord, columns: dict[str, Any]) -> IncidentRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,117 @@ async def test_what_was_given_up_while_an_answer_was_taken_up_can_be_opened_agai
 
         assert (await ward.only()).outcome is Outcome.HEALED
         assert ward.writes() == 1
+
+
+async def test_what_was_given_up_after_its_approval_is_asked_about_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gives it back looks at a world that may have moved: the old answer was for the old one."""
+    monkeypatch.setattr("server.runner.GIVE_UP", 2)
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.answer(AnswerKind.APPROVE)
+        airflow.fail_next("clear_dry_run", AirflowRefused("not for you"), times=2)
+        for _ in range(2):
+            await ward.pass_time(60)
+        record = await ward.only()
+        assert (record.outcome, record.question) == (Outcome.ESCALATED, None)
+
+        await ward.service.store.reopen(record.id, by="ada", reason="it may be cleared again")
+        await ward.go_on()
+        assert ward.writes() == 0
+        await ward.answer(AnswerKind.APPROVE)
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+        assert ward.writes() == 1
+
+
+async def test_what_was_given_up_before_its_write_left_is_asked_about_again(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.runner.AWAY", 1)
+    airflow = make_airflow(clock, tags=())
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.answer(AnswerKind.APPROVE)
+        with monkeypatch.context() as away:
+            away.setattr("nodes.fix.as_now", _no_answer)
+            await ward.pass_time(60)
+        detail = await ward.detail()
+        assert detail.incident.outcome is Outcome.ESCALATED
+        assert [entry.step for entry in detail.ledger] == [Step.CONFIRMED, Step.INTENT]  # it has waited
+
+        await ward.service.store.reopen(detail.incident.id, by="ada", reason="Airflow is back")
+        await ward.go_on()
+        assert ward.writes() == 0
+        await ward.answer(AnswerKind.APPROVE)
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+
+        detail = await ward.detail()
+        assert detail.incident.outcome is Outcome.HEALED
+        steps = [entry.step for entry in detail.ledger]
+        assert steps == [Step.CONFIRMED, Step.FAILED, Step.CONFIRMED, Step.CONFIRMED]
+
+
+async def _no_answer(*_: object) -> None:
+    raise AirflowUnreachable("no answer")
+
+
+async def test_what_was_given_up_with_its_fix_applied_is_followed_to_its_end(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.runner.GIVE_UP", 1)
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        assert ward.writes() == 1
+        airflow.fail_next("run_tasks", AirflowRefused("not for you"))
+        await ward.pass_time(30)
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED
+
+        await ward.service.store.reopen(record.id, by="ada", reason="Airflow may be read again")
+        await ward.go_on()
+        await ward.pass_time(30)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
+        assert ward.writes() == 1
+
+
+async def test_what_cannot_be_stored_is_handed_over_and_does_not_come_round_for_ever(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, new_database: Callable[[str], str]
+) -> None:
+    monkeypatch.setattr("server.runner.GIVE_UP", 2)
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    broken = make_diagnosis(summary="half a character: \ud800")
+    async with open_ward(tmp_path, airflow, clock, broken, database_url=new_database("postgres")) as ward:
+        await ward.report()
+        assert (await ward.only()).failures == 1
+        await ward.pass_time(60)
+        record = await ward.only()
+        assert (record.status, record.outcome) == (Status.ESCALATED, Outcome.ESCALATED)
+        assert "2 errors in a row" in record.reason
+
+        ward.doctor.answers = [make_diagnosis()]
+        await ward.service.store.reopen(record.id, by="ada", reason="mended")
+        await ward.go_on()
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+
+        assert (await ward.only()).outcome is Outcome.HEALED
 
 
 async def test_an_airflow_that_is_away_for_hours_makes_no_failed_heal_of_it(
