@@ -14,7 +14,6 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    delete,
     insert,
     literal,
     or_,
@@ -44,9 +43,8 @@ from server.db.tables import (
     table_of,
 )
 from server.db.tables_people import NoticeRow
-from server.db.tables_work import CauseRow, CheckpointRow
+from server.driving import FORGET, LINES, NO_CAUSE, log_row
 from server.driving import LEASE as LEASE
-from server.driving import LINES, log_row
 from server.driving import insert_once as insert_once
 from server.folding import StoreFolding
 from server.members import STAND, cause_row, forget_stale
@@ -56,9 +54,10 @@ from server.store_reads import ENDED
 from tools.correlation import Cause
 
 OPENED = Prepared(lambda dialect, _names: insert_once_in(dialect, IncidentRow))
+# Locked: it is not closed until who found it there has joined it.
 OF_KEY = Prepared(
-    lambda _dialect, _names: select(col(IncidentRow.id)).where(
-        col(IncidentRow.open_key) == bindparam("b_key")
+    lambda _dialect, _names: (
+        select(col(IncidentRow.id)).where(col(IncidentRow.open_key) == bindparam("b_key")).with_for_update()
     )
 )
 
@@ -157,8 +156,12 @@ class IncidentStore(StoreFolding):
 
         async def write(writing: Writing) -> tuple[int, bool]:
             connection = writing.connection
-            created = bool(await OPENED.run(connection, row))
-            ((incident_id,),) = await OF_KEY.fetch(connection, {"b_key": key})
+            created = False
+            found: list[Any] = []
+            while not found:  # it may be closed between the two
+                created = bool(await OPENED.run(connection, row))
+                found = await OF_KEY.fetch(connection, {"b_key": key})
+            incident_id = found[0][0]
             if not created:
                 await self._rouse(connection, incident_id, occurrence, now)
             belongs = {"status": "incident", "incident_id": incident_id, "b_id": occurrence.id}
@@ -324,24 +327,33 @@ class IncidentStore(StoreFolding):
         return record
 
     async def close(self, incident_id: int, *, by: str, reason: str) -> IncidentRecord:
-        """A person closes an escalated incident."""
+        """A person closes an escalated incident with all that joined it; who comes now finds it closed."""
         now = self._clock()
         closing = (
             update(IncidentRow)
             .where(col(IncidentRow.id) == incident_id, col(IncidentRow.status) == Status.ESCALATED.value)
             .values(status=Status.CLOSED.value, closed_at=now, updated_at=now, open_key=None, wake_at=None)
         )
+        line: dict[str, JsonValue] = {"name": "closed", "data": {"by": by, "reason": reason}}
         entry = AuditEntry(kind="closed", by=by, incident_id=incident_id, data={"reason": reason})
-        done = await self._write(closing, entry=entry)
+
+        async def write(writing: Writing) -> bool:
+            connection = writing.connection
+            if (await connection.execute(closing)).rowcount != 1:
+                return False
+            await NO_CAUSE.run(connection, {"b_id": incident_id})
+            await FORGET.run(connection, {"b_id": incident_id})
+            await LINES.run(connection, self.event_row(incident_id, line, now))
+            writing.entries.append(entry)
+            return True
+
+        with store_errors("closing an incident"):
+            done = await self.writer.run(write)
         record = await self.incident(incident_id)
         if not done:
             raise DecisionConflict(
                 f"incident {incident_id} is {record.status}; only an escalated one is closed"
             )
-        await self._write(delete(CheckpointRow).where(col(CheckpointRow.incident_id) == incident_id))
-        # The person was shown all of them, and closes all of them.
-        await self._write(delete(CauseRow).where(col(CauseRow.incident_id) == incident_id))
-        await self.add_event("closed", incident_id=incident_id, data={"by": by, "reason": reason})
         return record
 
     # --- logs and settings ---

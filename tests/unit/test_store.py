@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Answer, AnswerKind, Door, IncidentKind, Outcome, Status
 from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
 from server.ground import is_gone
-from server.record import Lease
+from server.record import IncidentRecord, Lease
 from server.store import LEASE, IncidentStore
 from tests.factories import Clock, make_failure, make_snapshot
+from tools.correlation import Cause
 
 APPROVE = Answer(kind=AnswerKind.APPROVE, by="ada")
 
@@ -71,6 +74,75 @@ async def test_a_closed_incident_is_not_joined(store: IncidentStore, clock: Cloc
     assert created
     assert second != first
     assert await store.outcomes() == {Outcome.HEALED: 1}
+
+
+async def escalated(store: IncidentStore, cause: Cause | None = None) -> int:
+    await store.accept([make_failure()], door=Door.LISTENER)
+    (occurrence,) = await store.new_occurrences()
+    incident_id, _ = await store.open_incident(occurrence, make_snapshot(), cause=cause)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    await store.settle(lease, wake_at=None, status="escalated", outcome="escalated")
+    return incident_id
+
+
+async def test_who_joins_for_its_cause_while_a_person_closes_is_not_lost(
+    store: IncidentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cause = Cause(key="c1", family="network", resource="db17", kernel="refused")
+    incident_id = await escalated(store, cause)
+    await store.accept([make_failure(dag_id="feeds")], door=Door.LISTENER)
+    (late,) = await store.new_occurrences()
+    read = store.incident
+
+    async def read_late(number: int) -> IncidentRecord:
+        await store.fold(cause.key, incident_id, [late])
+        return await read(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "incident", read_late)
+        await store.close(incident_id, by="ada", reason="done by hand")
+
+    assert (await store.incident(incident_id)).status is Status.CLOSED
+    assert [one.id for one in await store.new_occurrences()] == [late.id]
+
+
+async def test_who_joins_as_its_task_failed_again_while_a_person_closes_is_not_lost(
+    engine: AsyncEngine, store: IncidentStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incident_id = await escalated(store)
+    await store.accept([make_failure(try_number=2)], door=Door.LISTENER)
+    (late,) = await store.new_occurrences()
+    rouse, closing = store._rouse, list[asyncio.Task[IncidentRecord]]()
+    elsewhere = IncidentStore(engine, clock=clock)
+
+    async def rouse_late(*given: Any) -> None:
+        closing.append(asyncio.create_task(elsewhere.close(incident_id, by="ada", reason="done by hand")))
+        await asyncio.sleep(0.2)
+        await rouse(*given)
+
+    monkeypatch.setattr(store, "_rouse", rouse_late)
+    await store.open_incident(late, make_snapshot(try_number=2))
+
+    with pytest.raises(DecisionConflict):
+        await closing[0]
+    assert (await store.incident(incident_id)).status is Status.OPEN
+
+
+async def test_a_close_that_cannot_be_told_is_none(
+    store: IncidentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incident_id = await escalated(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "event_row", _fails)
+        patch.setattr(store, "add_event", _fails)
+        with pytest.raises(RuntimeError):
+            await store.close(incident_id, by="ada", reason="done by hand")
+
+    assert (await store.incident(incident_id)).status is Status.ESCALATED
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise RuntimeError("no")
 
 
 async def test_one_incident_is_claimed_by_one_worker(store: IncidentStore) -> None:
