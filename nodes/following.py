@@ -19,6 +19,7 @@ from graph.domain import (
     TaskSnapshot,
     Verification,
 )
+from graph.errors import NotFound
 from graph.state import HealState
 from nodes.deps import Deps, Fate, Member
 from nodes.waiting import wait_for
@@ -193,13 +194,20 @@ def declared_safe(tags: Sequence[str], task_id: str) -> bool:
 
 async def _tags(dags: set[str], deps: Deps) -> dict[str, tuple[str, ...]]:
     if len(dags) <= MANY:
-        return {name: (await deps.airflow.dag(name)).tags for name in sorted(dags)}
+        return {name: await _tags_of(name, deps) for name in sorted(dags)}
     found: dict[str, tuple[str, ...]] = {}
     offset = 0
     while page := await deps.airflow.dags(offset=offset):
         found |= {one.dag_id: one.tags for one in page if one.dag_id in dags}
         offset += len(page)
     return found
+
+
+async def _tags_of(dag_id: str, deps: Deps) -> tuple[str, ...]:
+    try:
+        return (await deps.airflow.dag(dag_id)).tags
+    except NotFound:
+        return ()  # deleted since: nobody says that it may run again
 
 
 # --- the end ----------------------------------------------------------------------------------------------

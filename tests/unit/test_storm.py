@@ -384,6 +384,29 @@ async def test_a_member_whose_dag_was_paused_is_asked_about_by_that_name(
         assert ward.writes() == 6
 
 
+async def test_dags_that_were_deleted_before_or_after_the_question_hold_up_no_others(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 8, tags={number: () for number in (5, 6, 7)})
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        airflow.delete_dag(tasks[2].dag_id)
+        source.up = True
+        await pass_time(ward, 20)
+        assert (await asked(ward))["members"]["asked"] == 3
+
+        airflow.delete_dag(tasks[6].dag_id)
+        await ward.answer(AnswerKind.APPROVE)
+        await pass_time(ward)
+
+        detail = await ward.detail()
+        assert detail.incident.outcome is Outcome.HEALED, detail.incident.reason
+        assert "6 of 8 task instances succeeded; 2 were left to others" in detail.incident.reason
+        gone = {one.task: one.reason for one in detail.occurrences if one.part == "left"}
+        assert gone.keys() == {tasks[2], tasks[6]}
+        assert set(gone.values()) == {"Airflow knows no such task instance"}
+
+
 async def test_what_others_have_mended_is_left_alone(
     tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
 ) -> None:
