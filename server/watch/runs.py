@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from graph.domain import RunSnapshot, Severity
 from graph.errors import NotFound
 from server.watch.findings import Finding, Findings, Sight
-from server.watch.store import RunName, WatchStore
+from server.watch.store import WatchStore
 from tools.gateway import AirflowGateway
 
 KIND = "run_failed"
@@ -28,7 +28,7 @@ FAILED = frozenset({"failed", "upstream_failed", "up_for_retry"})
 
 
 class RunWatch:
-    """One round each time `scan` is called. Runs in which a failing task was noticed need no look."""
+    """One round each time `scan` is called. Runs whose failing task is in hand need no look."""
 
     def __init__(
         self,
@@ -45,20 +45,23 @@ class RunWatch:
         self._airflow_id = airflow_id
         self._clock = clock
         self._since = clock() - BEFORE
-        self._known: set[RunName] = set()  #: of those listed the ones that need no other look
+        #: Of those listed the ones that need no other look, and when they ended: each may fail again.
+        self._known: set[tuple[str, str, datetime | None]] = set()
 
     async def scan(self) -> None:
         """Open what is found, close what is over."""
         now = self._clock()
         listed = await self._airflow.failed_runs_since(self._since - OVERLAP, limit=MOST)
-        by_name = {(run.dag_id, run.run_id): run for run in listed}
-        self._known &= by_name.keys()
-        self._known |= await self._memory.heard_of(self._airflow_id, by_name.keys() - self._known)
-        fresh = [name for name in by_name if name not in self._known][:LOOKS]
-        seen = [sight for name in fresh if (sight := await self._sight(by_name[name])) is not None]
+        by_key = {(run.dag_id, run.run_id, run.end): run for run in listed}
+        self._known &= by_key.keys()
+        names = {(dag_id, run_id) for dag_id, run_id, _ in by_key.keys() - self._known}
+        in_hand = await self._memory.in_hand(self._airflow_id, names)
+        self._known |= {key for key in by_key if key[:2] in in_hand}
+        fresh = [key for key in by_key if key not in self._known][:LOOKS]
+        seen = [sight for key in fresh if (sight := await self._sight(by_key[key])) is not None]
         self._known.update(fresh)
         await self._sync(seen, now)
-        if self._known >= by_name.keys():
+        if self._known >= by_key.keys():
             last = max((run.end for run in listed if run.end is not None), default=now)
             # A full page is gone on from where it ended: the overlap may hold more than a page.
             self._since = now if len(listed) < MOST else last + OVERLAP

@@ -6,18 +6,19 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import and_, delete, select, tuple_, update
+from sqlalchemy import and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.domain import DomainType, Step
+from graph.domain import DomainType, Part, Step
 from server.db.database import store_errors
-from server.db.tables import ActionRow, OccurrenceRow, table_of
+from server.db.tables import ActionRow, IncidentRow, OccurrenceRow, table_of
 from server.db.tables_watch import DurationRow, SuspectRow
 from server.store import insert_once
 
 KEPT = 30  # good runs of one task
 AT_ONCE = 200  # names in one query
+DONE = (Part.HEALED.value, Part.LEFT.value, Part.AGAIN.value)  # members that are nobody's work any more
 
 
 class Suspect(DomainType):
@@ -87,14 +88,19 @@ class WatchStore:
 
     # --- runs ---
 
-    async def heard_of(self, airflow_id: str, runs: Collection[RunName]) -> set[RunName]:
-        """Those of these runs in which a failure was noticed."""
+    async def in_hand(self, airflow_id: str, runs: Collection[RunName]) -> set[RunName]:
+        """Those of these runs with a failure that an incident has in hand: one that is over tells no more."""
         found: set[RunName] = set()
         key = tuple_(col(OccurrenceRow.dag_id), col(OccurrenceRow.run_id))
+        at_work = select(col(IncidentRow.id)).where(
+            col(IncidentRow.id) == col(OccurrenceRow.incident_id), col(IncidentRow.open_key).is_not(None)
+        )
+        held = and_(at_work.exists(), col(OccurrenceRow.part).not_in(DONE))
+        pending = or_(col(OccurrenceRow.status) == "new", held)
         with store_errors("reading failures"):
             async with self._engine.connect() as connection:
                 for names in _chunks(sorted(runs)):
-                    mine = and_(col(OccurrenceRow.airflow) == airflow_id, key.in_(names))
+                    mine = and_(col(OccurrenceRow.airflow) == airflow_id, key.in_(names), pending)
                     query = select(col(OccurrenceRow.dag_id), col(OccurrenceRow.run_id)).where(mine)
                     rows = (await connection.execute(query.distinct())).all()
                     found |= {(dag, run) for dag, run in rows}

@@ -12,7 +12,7 @@ from graph.errors import NotFound
 from server.watch import runs
 from server.watch.findings import Finding, Sight
 from tests.factories import START, Clock
-from tests.unit.healing_world import GOOD, SAFE, Ward, open_ward
+from tests.unit.healing_world import FAIL, GOOD, SAFE, TASK, Ward, make_airflow, open_ward
 from tools.airflow_memory import MemoryAirflow
 from tools.airflow_memory_state import TaskSpec, Try
 
@@ -233,6 +233,45 @@ async def test_a_run_in_which_a_task_failed_is_no_news(tmp_path: Path, clock: Cl
 
         assert await lasting(ward) == []
         assert airflow.calls.count("run_tasks") - before <= 2
+
+
+async def test_a_run_that_was_healed_and_then_timed_out_is_told(tmp_path: Path, clock: Clock) -> None:
+    """What failed in it before was mended: that is not what it failed of now."""
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(60)
+        await ward.pass_time(30)
+        assert (await ward.only()).outcome is Outcome.HEALED
+
+        clock.forward(60)
+        airflow.time_out("orders", "manual__1")
+        await look(ward)
+
+        assert [(one.kind, one.subject) for one in await lasting(ward)] == [
+            ("run_failed", "orders @ manual__1")
+        ]
+
+
+async def test_a_run_that_is_run_again_and_fails_again_within_a_minute_is_looked_at_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    airflow = make_airflow(clock, FAIL, GOOD)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.service.watch.scan()
+        assert await lasting(ward) == []  # its task failed, which the poll finds
+        with airflow.by_someone_else():
+            await airflow.clear("orders", "manual__1", [TASK], dry_run=False)
+        await airflow.settle()
+        clock.forward(50)
+        airflow.time_out("orders", "manual__1")
+        await ward.service.watch.scan()
+
+        assert [one.subject for one in await lasting(ward)] == ["orders @ manual__1"]
 
 
 async def test_more_failed_runs_than_one_round_looks_into_are_all_looked_into(
