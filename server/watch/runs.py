@@ -48,6 +48,10 @@ class RunWatch:
         #: Of those listed the ones that need no other look, and when they ended: each may fail again.
         self._known: set[tuple[str, str, datetime | None]] = set()
 
+    def begin_anew(self) -> None:
+        """Others had the watch for long, or nobody: what failed meanwhile is history."""
+        self._since = max(self._since, self._clock() - BEFORE)
+
     async def scan(self) -> None:
         """Open what is found, close what is over."""
         now = self._clock()

@@ -15,7 +15,7 @@ from server.watch.schedules import ScheduleWatch
 from server.watch.store import WatchStore
 from server.watch.tasks import PoolWatch, TaskWatch
 from server.watch.turns import TurnWatch
-from server.watch.watch import Watch
+from server.watch.watch import STALE, Watch
 
 
 @asynccontextmanager
@@ -75,4 +75,5 @@ def _watch(ground: Ground, runner: Runner) -> Watch:
         ),
         ring=runner.ring,
         clock=clock,
+        stale_after=max(STALE, 2 * settings.watch_interval),
     )

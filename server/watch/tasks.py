@@ -173,6 +173,10 @@ class PoolWatch:
         self._clock = clock
         self._since: dict[str, datetime] = {}
 
+    def begin_anew(self) -> None:
+        """Others had the watch for long, or nobody: how long a pool has been full is not known."""
+        self._since = {}
+
     async def scan(self) -> None:
         """One request."""
         now = self._clock()

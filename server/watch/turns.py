@@ -39,6 +39,10 @@ class TurnWatch:
         self._clock = clock
         self._since: dict[str, datetime] = {}  # by DAG: when it was first seen so
 
+    def begin_anew(self) -> None:
+        """Others had the watch for long, or nobody: how long something has lasted is not known."""
+        self._since = {}
+
     async def scan(self, *, scheduler_well: bool) -> None:
         """Open what has lasted, close what is over. Without a scheduler nothing has its turn: no news."""
         if not scheduler_well:

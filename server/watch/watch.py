@@ -12,7 +12,7 @@ each of 5 DAGs that have some.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -29,6 +29,7 @@ from tools.gateway import AirflowGateway
 log = structlog.get_logger("watch")
 
 SURE = 2  # rounds in a row: one missed heartbeat is no news
+STALE = timedelta(hours=1)  # after which the round before says nothing of now
 
 
 class Watch:
@@ -47,6 +48,7 @@ class Watch:
         turns: TurnWatch,
         ring: Callable[[], None],
         clock: Callable[[], datetime],
+        stale_after: timedelta = STALE,
     ) -> None:
         self.memory = memory
         self.findings = findings
@@ -59,6 +61,8 @@ class Watch:
         self._ring = ring
         self._clock = clock
         self._ill: dict[str, int] = {}
+        self._stale_after = stale_after
+        self._last = clock()
 
     async def learn(self, moved: Sequence[TaskSnapshot]) -> None:
         """What the poll saw move."""
@@ -66,6 +70,7 @@ class Watch:
 
     async def scan(self) -> None:
         """One round. An account that may not see one thing still has the others watched."""
+        self._heed_pause()
         health = await self._airflow.health()
         await self._components(health)
         found = 0
@@ -82,6 +87,14 @@ class Watch:
                 log.warning("watch_refused", error=str(exc))
         if found:
             self._ring()
+
+    def _heed_pause(self) -> None:
+        """Whoever takes the watch over after long begins anew, and tells no history."""
+        before, self._last = self._last, self._clock()
+        if self._last - before > self._stale_after:
+            self._ill = {}
+            for job in (self._pools, self._runs, self._turns):
+                job.begin_anew()
 
     async def _components(self, health: AirflowHealth) -> None:
         parts = {

@@ -165,6 +165,18 @@ async def test_a_pool_that_stays_full_while_tasks_wait_is_warned_about(tmp_path:
         assert await lasting(ward) == []
 
 
+async def test_how_long_a_pool_was_full_days_ago_says_nothing_of_now(tmp_path: Path, clock: Clock) -> None:
+    """Others had the watch meanwhile."""
+    steady = Steady(clock, pool="narrow")
+    steady.airflow.add_pool("narrow", 0)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        await steady.run()
+        await look(ward, 60)
+        await look(ward, 3 * 24 * 3600)
+
+        assert [one for one in await lasting(ward) if one.kind == "pool_starvation"] == []
+
+
 async def test_a_part_that_falls_silent_is_found_in_two_rounds(tmp_path: Path, clock: Clock) -> None:
     steady = Steady(clock)
     async with open_ward(tmp_path, steady.airflow, clock) as ward:
@@ -301,6 +313,21 @@ async def test_more_failed_runs_within_a_minute_than_a_page_holds_hide_none(
             await look(ward, 1)
 
         assert len(await lasting(ward)) == 18
+
+
+async def test_who_takes_the_watch_over_after_days_tells_no_history(tmp_path: Path, clock: Clock) -> None:
+    """What failed while others had the watch they told, and it is over by their word."""
+    steady = Steady(clock)
+    async with open_ward(tmp_path, steady.airflow, clock) as ward:
+        hung = await steady.run(hang="running")
+        steady.airflow.time_out("orders", hung.run_id)
+        await look(ward, 3 * 24 * 3600)
+        assert await lasting(ward) == []
+
+        hung = await steady.run(hang="running")
+        steady.airflow.time_out("orders", hung.run_id)
+        await look(ward)
+        assert [one.subject for one in await lasting(ward)] == ["orders @ run_2"]
 
 
 async def test_a_run_that_is_gone_is_told_no_more(tmp_path: Path, clock: Clock) -> None:
