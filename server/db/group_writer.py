@@ -142,6 +142,8 @@ class GroupWriter:
                     raise
                 for one in batch:
                     one.tell()
+                if connection is not None:
+                    connection = await _ready(connection)
         finally:
             await _close(connection)
 
@@ -151,9 +153,6 @@ class GroupWriter:
             entries += await _run_jobs(connection, [one for one in batch if one.job is not None])
             if entries and self._audit is not None:
                 await self._audit.append_all(connection, entries)
-        if connection.in_transaction():
-            # A job spoke through SQLAlchemy, which takes for open what the driver has committed.
-            await connection.rollback()
 
     async def _write_alone(self, one: _Waiting[Any]) -> None:
         for _ in range(TRIES):
@@ -172,6 +171,17 @@ class GroupWriter:
                 return
             finally:
                 await _close(connection)
+
+
+async def _ready(connection: AsyncConnection) -> AsyncConnection | None:
+    """The connection as the next transaction wants it; None when it broke right behind the commit."""
+    if driver_of(connection).closed:
+        await _close(connection)
+        return None
+    if connection.in_transaction():
+        # A job spoke through SQLAlchemy, which takes for open what the driver has committed.
+        await connection.rollback()
+    return connection
 
 
 async def _close(connection: AsyncConnection | None) -> None:

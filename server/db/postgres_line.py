@@ -125,6 +125,8 @@ class Line:
             if how == "COMMIT" and was_open and self.closed:
                 raise StoreDoubt("the database hung up before it said whether it committed") from exc
             raise
+        async with self.raw.lock:
+            pass  # what came behind the answer is read, too: from here on `closed` says how it stands
         if result.command_status != how.encode():
             # Postgres rolls back where something had failed, and calls that no error.
             failed = psycopg.errors.InFailedSqlTransaction("something had failed in this transaction")

@@ -14,6 +14,8 @@ class Proxy:
 
     def __init__(self, path: str, database: str) -> None:
         self.cut_after: bytes | None = None  #: hang up when what was asked with these bytes has been answered
+        self.cut_behind: bytes | None = None  #: pass on an answer up to these bytes, and hang up
+        self.lingers = 0.0  #: seconds until it does
         self._path = path
         self._database = database
         self._port = 0
@@ -68,6 +70,10 @@ class Proxy:
         async def answer() -> None:
             while answered := await from_server.read(65536):
                 if cut.is_set():
+                    break
+                if self.cut_behind is not None and self.cut_behind in answered:
+                    writer.write(answered[: answered.index(self.cut_behind) + len(self.cut_behind)])
+                    await asyncio.sleep(self.lingers)
                     break
                 writer.write(answered)
             to_server.close()

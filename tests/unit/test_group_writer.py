@@ -170,6 +170,34 @@ async def test_what_may_be_committed_is_not_written_again(new_database: Callable
         assert await stored(engine) == {f"{n}" for n in range(5)}
 
 
+@pytest.mark.parametrize("lingers", [0.0, 0.02])
+@pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "through SQLAlchemy"])
+async def test_what_is_said_to_be_committed_is_so_when_the_line_breaks_behind_it(
+    new_database: Callable[[str], str], prepared: bool, lingers: float
+) -> None:
+    async with Proxy.of(new_database("postgres")) as proxy, open_database(proxy.url) as engine:
+        writer, runs = GroupWriter(engine, audit=None), 0
+
+        async def write(writing: Writing, number: int) -> int:
+            nonlocal runs
+            runs += 1
+            row = {"key": f"{number}", "value": 1, "updated_at": START}
+            if prepared:
+                await KEPT.run(writing.connection, row)
+            else:
+                await writing.execute(insert(SettingRow).values(**row))
+            return number
+
+        proxy.cut_behind, proxy.lingers = b"COMMIT\0", lingers
+        jobs = [writer.run(partial(write, number=n), beside=n > 1) for n in range(4)]
+        assert await asyncio.gather(*jobs) == [0, 1, 2, 3]
+        proxy.cut_behind = None
+        await writer.run(partial(write, number=4))
+
+        assert runs == 5
+        assert await stored(engine) == {f"{n}" for n in range(5)}
+
+
 WROTE = Table("wrote", MetaData(), Column("number", Integer))
 KEEP_NUMBER = Prepared(lambda _dialect, _names: insert(WROTE))
 
@@ -200,6 +228,7 @@ async def test_whenever_the_line_breaks_nothing_is_written_twice_and_nothing_sai
             while True:
                 await asyncio.sleep(drawn.uniform(0.002, 0.02))
                 proxy.cut_after = b"COMMIT" if drawn.random() < 0.3 else None
+                proxy.cut_behind = b"COMMIT\0" if drawn.random() < 0.2 else None
                 if drawn.random() < 0.3:
                     proxy.cut()
 
@@ -207,7 +236,7 @@ async def test_whenever_the_line_breaks_nothing_is_written_twice_and_nothing_sai
             await asyncio.gather(*(one(number) for number in range(800)))
         await proxy.stop()
         await proxy.start()
-        proxy.cut_after = None
+        proxy.cut_after = proxy.cut_behind = None
         async with engine.connect() as connection:
             wrote = Counter((await connection.execute(select(WROTE.c.number))).scalars())
 
