@@ -23,6 +23,7 @@ from server.schemas import IncidentOut
 
 STORY_PAGES = 3  # of the incident list, 200 each: more points than can be told apart
 STORY_LINES = 1000  # of the agent log
+RARELY = 1.0  # seconds
 
 ICON = (
     '<link rel="icon" href="data:image/svg+xml,'
@@ -53,6 +54,8 @@ def make_application(client: ConsoleClient, *, path: str) -> Any:
         mcp_server=False,
         enable_monitoring=False,
     )
+    # Nothing here takes Gradio's queue; left alone its loops would wake a thousand times a second.
+    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = RARELY
     route: Any = holder.router.routes[-1]
     return route.app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from gradio_ui.app import mount
+from gradio_ui.blocks import make_application
+from gradio_ui.client import ConsoleClient
 
 HOSTS = frozenset({"127.0.0.1"})
 
@@ -75,3 +78,21 @@ async def test_only_its_own_page_may_send(
     answer = await browser.post("/console/gradio_api/run/predict", content=b"{}", headers=given)
 
     assert answer.status_code == status
+
+
+async def test_a_console_that_nobody_looks_at_wakes_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = asyncio.sleep, list[float]()
+
+    async def noted(delay: float, result: Any = None) -> Any:
+        asked.append(delay)
+        return await real(delay, result)
+
+    async with httpx.AsyncClient() as http:
+        from_gradio = make_application(ConsoleClient(http), path="/console")
+        monkeypatch.setattr(asyncio, "sleep", noted)
+        async with from_gradio.router.lifespan_context(from_gradio):
+            from_gradio.get_blocks().run_startup_events()
+            await real(0.1)
+
+    assert asked
+    assert min(asked) >= 0.5
