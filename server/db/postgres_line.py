@@ -207,7 +207,9 @@ class Line:
             connection.pipeline_sync()
         yield from send(connection)
         if begins:
-            yield from fetch_many(connection)
+            for begun in (yield from fetch_many(connection)):
+                if begun.status not in GOOD:  # nobody asked for it: else all would hear of some statement
+                    raise error_from_result(begun)
         for one in batch:
             yield from self._take(one, prepared=one in fresh)
             if self._apart:
@@ -224,7 +226,7 @@ class Line:
             if results[0].status in GOOD:
                 self._prepared += 1
             else:
-                del self._names[one.sql]
+                self._names.pop(one.sql, None)  # all names are gone when one before it was forgotten
         failed = next((result for result in results if result.status not in GOOD), None)
         if failed is None:
             if not one.answered.done():

@@ -12,7 +12,14 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, IntegrityError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from graph.errors import StoreDoubt
 from server.db.database import open_database
@@ -154,6 +161,40 @@ async def test_a_read_that_postgres_was_told_to_forget_is_asked_again(reader: Re
     assert await reader.look("SELECT $1::int", (2,)) == [(2,)]
 
 
+async def test_what_is_asked_beside_a_forgotten_read_is_told_its_own_failure(reader: Reader) -> None:
+    assert await reader.look("SELECT $1::int", (1,)) == [(1,)]
+    await reader.look("DEALLOCATE ALL", ())
+
+    asked = [
+        reader.look("SELECT $1::int", (2,)),
+        reader.look("SELECT wrong", ()),
+        reader.look("SELECT 3", ()),
+    ]
+    two, wrong, three = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert (two, three) == ([(2,)], [(3,)])
+    assert isinstance(wrong, ProgrammingError)
+
+
+async def test_what_is_asked_beside_a_forgotten_statement_fails_with_its_transaction(
+    raw: AsyncConnection[Any], url: str
+) -> None:
+    line = Line(raw)
+    await keep(line, 1)
+    await raw.execute("DEALLOCATE ALL")
+    await raw.commit()
+
+    async with line.transaction():
+        asked = [line.change(KEEP, (2,)), line.read("SELECT 3", ())]
+        forgotten, beside = await asyncio.gather(*asked, return_exceptions=True)
+        await line.read("ROLLBACK", ())
+
+    assert isinstance(forgotten, Forgotten)
+    assert isinstance(beside, OperationalError)
+    await keep(line, 4)
+    assert await kept(url) == [1, 4]
+
+
 async def test_a_read_whose_columns_have_changed_is_asked_again(reader: Reader) -> None:
     await reader.look("CREATE TABLE grown (number int)", ())
     await reader.look("INSERT INTO grown VALUES (1)", ())
@@ -238,6 +279,20 @@ async def test_a_transaction_that_is_hung_up_on_fails_as_one_without_a_connectio
     assert raised.value.connection_invalidated
     assert line.closed
     assert await kept(url) == []
+
+
+async def test_a_transaction_that_is_hung_up_on_before_it_begins_is_told_so(
+    raw: AsyncConnection[Any], url: str
+) -> None:
+    line = Line(raw)
+    await keep(line, 1)
+    await hang_up_others(url)
+
+    with pytest.raises(DBAPIError, match="terminating connection") as raised:
+        await keep(line, 2)
+
+    assert raised.value.connection_invalidated
+    assert await kept(url) == [1]
 
 
 async def test_a_stopped_process_finds_its_transaction_ended(raw: AsyncConnection[Any], url: str) -> None:
