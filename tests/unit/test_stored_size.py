@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from graph.domain import Outcome
 from server.audit.chain import AuditKeys
 from server.audit.trail import AuditTrail
 from server.db.database import MIGRATIONS, open_database
+from server.db.packed import ENTRY, pack
 from server.db.tables import EventRow
 from server.record import LogQuery
 from server.store import IncidentStore
@@ -119,3 +121,39 @@ async def test_a_store_of_before_goes_on_and_goes_back(kind: str, new_database: 
         await trail.note("decided", by="rule", why="later")
         check, broken = await trail.verify()
         assert (check.seq, broken) == (2, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\x02\x00\xff\x13", id="packed text that is none"),
+        pytest.param(pack("{}", ENTRY)[:-1], id="cut off"),
+        pytest.param(pack("{}", ENTRY) + b"more", id="something behind it"),
+        pytest.param(b"\x07whatever", id="of no known version"),
+        pytest.param(b'{"seq":2}', id="bytes that were never packed"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_an_audit_entry_that_was_tampered_with_goes_back_as_it_is(body: bytes, tmp_path: Path) -> None:
+    async with open_database(f"sqlite:///{tmp_path}/store.db") as engine:
+        trail = AuditTrail(engine, keys=AuditKeys(), clock=Clock())
+        for number in (1, 2, 3):
+            await trail.note("decided", by="rule", why=f"{number}: {SAID}")
+        async with engine.begin() as connection:
+            guard = await connection.execute(
+                text("SELECT sql FROM sqlite_master WHERE name = 'audit_no_update'")
+            )
+            await connection.execute(text("DROP TRIGGER audit_no_update"))
+            await connection.execute(text("UPDATE audit SET body = :body WHERE seq = 2"), {"body": body})
+            await connection.execute(text(guard.scalar_one()))
+        async with engine.begin() as connection:
+            await connection.run_sync(migrate, "0011")
+            bodies = await connection.execute(text("SELECT body FROM audit ORDER BY seq"))
+            first, second, third = bodies.scalars()
+        async with engine.begin() as connection:
+            await connection.run_sync(migrate, "head")
+        _, broken = await trail.verify()
+
+    assert (json.loads(first)["seq"], second, json.loads(third)["seq"]) == (1, body, 3)
+    assert broken is not None
+    assert broken.seq == 2
