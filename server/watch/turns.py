@@ -8,7 +8,7 @@ so no task tells of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from graph.domain import Severity
@@ -19,6 +19,7 @@ from tools.gateway import AirflowGateway
 KIND = "runs_deadlocked"
 MOST = 100  # queued runs listed in one round
 LOOKS = 5  # DAGs looked into in one round
+SEEN_SO = 3  # of them at most those that were seen so before, as long as others wait for their look
 NAMED = 3  # runs that are told by their ids
 
 
@@ -38,6 +39,7 @@ class TurnWatch:
         self._stuck_after = stuck_after
         self._clock = clock
         self._since: dict[str, datetime] = {}  # by DAG: when it was first seen so
+        self._line: list[str] = []  # DAGs with queued runs, the one not looked into the longest first
 
     def begin_anew(self) -> None:
         """Others had the watch for long, or nobody: how long something has lasted is not known."""
@@ -50,21 +52,30 @@ class TurnWatch:
         now = self._clock()
         listed = await self._airflow.runs_in("queued", limit=MOST)
         queued = Counter(run.dag_id for run in listed)
-        # Those that were seen so before come first: they are watched until it is over.
-        chosen = sorted(queued, key=lambda dag_id: (dag_id not in self._since, dag_id))[:LOOKS]
+        chosen = self._choose(queued)
         found = {dag_id: ahead for dag_id in chosen if (ahead := await self._ahead(dag_id))}
-        self._since = {dag_id: self._since.get(dag_id, now) for dag_id in found}
+        unseen = {dag_id: since for dag_id, since in self._since.items() if dag_id in queued.keys() - chosen}
+        self._since = unseen | {dag_id: self._since.get(dag_id, now) for dag_id in found}
         told = await self._findings.listed(lasting=True, kind=KIND, limit=1000)
         looked_at = {
             *chosen,
             *(one.subject for one in told if len(listed) < MOST and one.subject not in queued),
         }
         seen = [
-            _sight(dag_id, queued[dag_id], found[dag_id], since, now)
-            for dag_id, since in self._since.items()
-            if now - since >= self._stuck_after
+            _sight(dag_id, queued[dag_id], ahead, self._since[dag_id], now)
+            for dag_id, ahead in found.items()
+            if now - self._since[dag_id] >= self._stuck_after
         ]
         await self._findings.sync(KIND, seen, looked_at=looked_at - found.keys())
+
+    def _choose(self, queued: Collection[str]) -> list[str]:
+        """Whose turn it is to be looked into; those that were seen so before come first."""
+        waiting = [dag_id for dag_id in self._line if dag_id in queued]
+        waiting += sorted(set(queued) - set(waiting))
+        first = [dag_id for dag_id in waiting if dag_id in self._since][:SEEN_SO]
+        chosen = [*first, *(dag_id for dag_id in waiting if dag_id not in first)][:LOOKS]
+        self._line = [dag_id for dag_id in waiting if dag_id not in chosen] + chosen
+        return chosen
 
     async def _ahead(self, dag_id: str) -> tuple[str, ...]:
         """The running runs of the DAG when none of them has anything to do; else none."""

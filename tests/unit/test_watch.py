@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -343,24 +344,26 @@ async def test_a_run_that_is_gone_is_told_no_more(tmp_path: Path, clock: Clock) 
         assert await lasting(ward) == []
 
 
-def chained(clock: Clock, *, active: int) -> MemoryAirflow:
+def chained(clock: Clock, *, active: int, dags: Sequence[str] = ("chain",)) -> MemoryAirflow:
     """Three daily runs of a task that depends on its past; the first one fails once."""
     airflow = MemoryAirflow(clock=clock)
 
     def tries(task: TaskRef, number: int) -> Try:
         return Try("failed") if (task.run_id, number) == ("day_1", 1) else GOOD
 
-    airflow.add_dag("chain", [TaskSpec("load", tries, depends_on_past=True)], max_active_runs=active)
-    for day in (1, 2, 3):
-        airflow.start("chain", f"day_{day}", logical_date=START + timedelta(days=day))
+    for dag_id in dags:
+        airflow.add_dag(dag_id, [TaskSpec("load", tries, depends_on_past=True)], max_active_runs=active)
+        for day in (1, 2, 3):
+            airflow.start(dag_id, f"day_{day}", logical_date=START + timedelta(days=day))
     return airflow
 
 
-async def cleared(airflow: MemoryAirflow) -> None:
-    first = TaskRef(dag_id="chain", run_id="day_1", task_id="load")
+async def cleared(airflow: MemoryAirflow, dags: Sequence[str] = ("chain",)) -> None:
     await airflow.settle()
     with airflow.by_someone_else():
-        await airflow.clear("chain", "day_1", [first], dry_run=False)
+        for dag_id in dags:
+            first = TaskRef(dag_id=dag_id, run_id="day_1", task_id="load")
+            await airflow.clear(dag_id, "day_1", [first], dry_run=False)
     await airflow.settle()
 
 
@@ -404,3 +407,39 @@ async def test_runs_that_wait_for_something_else_are_no_news(
             await look(ward)
 
         assert [one for one in await lasting(ward) if one.kind == "runs_deadlocked"] == []
+
+
+async def deadlocked(ward: Ward) -> set[str]:
+    return {one.subject for one in await lasting(ward) if one.kind == "runs_deadlocked"}
+
+
+async def test_of_more_deadlocks_than_one_round_looks_into_all_are_told(tmp_path: Path, clock: Clock) -> None:
+    dags = [f"chain_{n}" for n in range(12)]
+    airflow = chained(clock, active=2, dags=dags)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await cleared(airflow, dags)
+        for _ in range(20):
+            await look(ward)
+        assert await deadlocked(ward) == set(dags)
+        airflow.change_dag("chain_7", max_active_runs=3)
+        await airflow.settle()
+        for _ in range(4):
+            await look(ward)
+
+        assert await deadlocked(ward) == set(dags) - {"chain_7"}
+
+
+async def test_a_deadlock_behind_many_dags_with_queued_runs_is_told(tmp_path: Path, clock: Clock) -> None:
+    airflow = chained(clock, active=2)
+    for n in range(12):
+        airflow.add_dag(f"busy_{n}", [TaskSpec("load", (Try("running"),))], max_active_runs=1)
+        for run in (1, 2):
+            airflow.start(f"busy_{n}", f"run_{run}")
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await cleared(airflow)
+        before = airflow.calls.count("at_work")
+        for _ in range(16):
+            await look(ward)
+
+        assert await deadlocked(ward) == {"chain"}
+        assert airflow.calls.count("at_work") - before <= 16 * 5
