@@ -11,11 +11,13 @@ never waits for many and they never wait for ever.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import CursorResult, Executable
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from graph.errors import StoreDoubt
@@ -131,11 +133,11 @@ class GroupWriter:
                     connection = None
                     for one in batch:
                         one.failed = StoreDoubt(str(exc))
-                except Exception:  # noqa: BLE001  one of them failed: which one shows when each is alone
+                except Exception as exc:  # noqa: BLE001  of one of them: which one shows when each is alone
+                    away = connection is None or _is_held(exc)
                     await _close(connection)
                     connection = None
-                    for one in batch:
-                        await self._write_alone(one)
+                    await self._write_each(batch, away=exc if away else None)
                 except BaseException:
                     for one in batch:
                         one.done.cancel()
@@ -154,7 +156,15 @@ class GroupWriter:
             if entries and self._audit is not None:
                 await self._audit.append_all(connection, entries)
 
-    async def _write_alone(self, one: _Waiting[Any]) -> None:
+    async def _write_each(self, batch: Sequence[_Waiting[Any]], *, away: Exception | None) -> None:
+        """Each alone. `away`: why the database cannot be had; it is not waited for by one after the other."""
+        for one in batch:
+            one.failed = away
+            if away is None:
+                away = await self._write_alone(one)
+
+    async def _write_alone(self, one: _Waiting[Any]) -> Exception | None:
+        """Write it, or note why not; the reason again when it is everybody's."""
         for _ in range(TRIES):
             connection: AsyncConnection | None = None
             try:
@@ -165,12 +175,13 @@ class GroupWriter:
                 continue
             except Exception as exc:  # noqa: BLE001  this job's alone; its caller gets it
                 one.failed = exc
-                return
+                return exc if connection is None or _is_held(exc) else None
             else:
                 one.failed = None
-                return
+                return None
             finally:
                 await _close(connection)
+        return None
 
 
 async def _ready(connection: AsyncConnection) -> AsyncConnection | None:
@@ -182,6 +193,14 @@ async def _ready(connection: AsyncConnection) -> AsyncConnection | None:
         # A job spoke through SQLAlchemy, which takes for open what the driver has committed.
         await connection.rollback()
     return connection
+
+
+def _is_held(exc: Exception) -> bool:
+    """Whether another process has held the SQLite file for as long as we wait for it."""
+    raised = exc.orig if isinstance(exc, OperationalError) else exc
+    if not isinstance(raised, sqlite3.OperationalError):
+        return False
+    return raised.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 async def _close(connection: AsyncConnection | None) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
 from graph.errors import LeaseLost, StoreDoubt, StoreUnavailable
 from server.background import beside
 from server.db.database import open_database, store_errors
+from server.db.driver import READER
 from server.db.group_writer import GroupWriter, Job, Writing
 from server.db.prepared import Prepared
 from server.db.tables import SettingRow
@@ -264,6 +270,71 @@ async def test_a_transaction_whose_statements_were_forgotten_is_written_again(
 
         assert runs == 4
         assert await stored(engine) == {"before", "after"}
+
+
+async def test_who_waits_while_the_database_is_away_shares_the_one_try(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, broken = 0, OperationalError("connect", None, Exception("no route to host"))
+
+    async def away(_connection: AsyncConnection) -> AsyncConnection:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0.05)
+        raise broken
+
+    writer = GroupWriter(engine, audit=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncConnection, "start", away)
+        jobs = [writer.run(job(f"key {n}")) for n in range(40)]
+        failed = await asyncio.gather(*jobs, return_exceptions=True)
+
+    assert failed == [broken] * 40
+    assert tries <= 2
+    await writer.run(job("later"))
+    assert await stored(engine) == {"later"}
+
+
+async def test_who_is_to_be_written_alone_does_not_wait_for_each_try_to_connect(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database goes away while a transaction is under way."""
+    tries, start = 0, AsyncConnection.start
+
+    async def away(connection: AsyncConnection, is_ctxmanager: bool = False) -> AsyncConnection:
+        nonlocal tries
+        tries += 1
+        if tries > 1:
+            raise OperationalError("connect", None, Exception("no route to host"))
+        return await start(connection, is_ctxmanager)
+
+    writer = GroupWriter(engine, audit=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncConnection, "start", away)
+        jobs = [writer.run(job(f"key {n}", fails=n == 3)) for n in range(20)]
+        failed = await asyncio.gather(*jobs, return_exceptions=True)
+
+    assert [type(one) for one in failed] == [OperationalError] * 20
+    assert tries == 2
+    assert await stored(engine) == set()
+
+
+async def test_who_waits_while_another_process_holds_the_file_waits_once(tmp_path: Path) -> None:
+    file = tmp_path / "store.db"
+    async with open_database(f"sqlite:///{file}") as engine:
+        writer = GroupWriter(engine, audit=None)
+        engine.get_execution_options()[READER].timeout = 0.2
+        began = time.monotonic()
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            jobs = [writer.run(job(f"key {n}")) for n in range(20)]
+            failed = await asyncio.gather(*jobs, return_exceptions=True)
+        waited = time.monotonic() - began
+
+        assert [type(one) for one in failed] == [OperationalError] * 20
+        assert waited < 1
+        await writer.run(job("later"))
+        assert await stored(engine) == {"later"}
 
 
 async def test_writers_on_sqlite_take_turns(engine: AsyncEngine) -> None:
