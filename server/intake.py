@@ -18,7 +18,7 @@ from graph.domain import (
     TaskRef,
     TaskSnapshot,
 )
-from graph.errors import AirflowRefused, AirmedicError, EventInvalid, NotFound
+from graph.errors import AirflowRefused, AirmedicError, EventInvalid, LeaseLost, NotFound
 from server.correlation import CauseLook
 from server.drift import STEP
 from server.events import TaskEvent
@@ -211,7 +211,13 @@ class Intake:
             "state": snapshot.state,
             "failed_at": snapshot.end.isoformat() if snapshot.end else None,
         }
-        incident_id, created = await self._store.open_incident(occurrence, snapshot, data=data, cause=cause)
+        try:
+            incident_id, created = await self._store.open_incident(
+                occurrence, snapshot, data=data, cause=cause
+            )
+        except LeaseLost as exc:  # we were stopped meanwhile, and the duty is another's
+            log.info("event_taken_up", reason=str(exc))
+            return 0
         for tell in self.openers:
             tell(occurrence, incident_id)
         name = "opened" if created else "joined"

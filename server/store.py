@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
 from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot
-from graph.errors import DecisionConflict
+from graph.errors import DecisionConflict, LeaseLost
 from server.audit.chain import AuditEntry
 from server.audit.trail import audited, bounded
 from server.db.arrivals import Arrival, write_arrivals
@@ -65,7 +65,8 @@ OF_KEY = Prepared(
 def _belonging(_dialect: str, _names: tuple[str, ...]) -> Update:
     table = table_of(OccurrenceRow)
     columns: dict[str, Any] = {name: bindparam(name) for name in ("status", "incident_id")}
-    return update(table).where(table.c.id == bindparam("b_id")).values(columns)
+    new = table.c.status == literal("new")
+    return update(table).where(table.c.id == bindparam("b_id"), new).values(columns)
 
 
 def _new(_dialect: str, _names: tuple[str, ...]) -> Executable:
@@ -133,9 +134,8 @@ class IncidentStore(StoreFolding):
     async def _set_occurrence(self, occurrence_id: int, **values: object) -> None:
         with store_errors("marking an event"):
             async with self._engine.begin() as connection:
-                await connection.execute(
-                    update(OccurrenceRow).where(col(OccurrenceRow.id) == occurrence_id).values(**values)
-                )
+                ours = and_(col(OccurrenceRow.id) == occurrence_id, col(OccurrenceRow.status) == "new")
+                await connection.execute(update(OccurrenceRow).where(ours).values(**values))
 
     async def open_incident(
         self,
@@ -148,7 +148,8 @@ class IncidentStore(StoreFolding):
         """The incident this occurrence belongs to, and whether it is new. An open one is woken.
 
         With `data` the agent log says in the same transaction that it was opened or joined. With `cause` it
-        stands for that from now on, unless another one does.
+        stands for that from now on, unless another one does. Raises `LeaseLost` when another process has
+        decided about this occurrence since it was read.
         """
         now = self._clock()
         key = await self._key_of_open(occurrence) or open_key(occurrence)
@@ -165,7 +166,8 @@ class IncidentStore(StoreFolding):
             if not created:
                 await self._rouse(connection, incident_id, occurrence, now)
             belongs = {"status": "incident", "incident_id": incident_id, "b_id": occurrence.id}
-            await BELONGS.run(connection, belongs)
+            if not await BELONGS.run(connection, belongs):
+                raise LeaseLost(f"event {occurrence.id} was taken up by another process")
             if created and cause is not None:
                 await forget_stale(connection, [cause.key], now)
                 await STAND.run(connection, cause_row(cause, incident_id, now))

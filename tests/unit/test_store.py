@@ -145,6 +145,24 @@ def _fails(*_: object, **__: object) -> None:
     raise RuntimeError("no")
 
 
+async def test_a_failure_that_an_incident_has_taken_up_opens_no_other(store: IncidentStore) -> None:
+    """Who was stopped between reading it and opening finds that another process was faster."""
+    await store.accept([make_failure()], door=Door.LISTENER)
+    (occurrence,) = await store.new_occurrences()
+    first, _ = await store.open_incident(occurrence, make_snapshot(), data={})
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    await store.settle(lease, wake_at=None, status="closed", outcome="healed", open_key=None)
+
+    with pytest.raises(LeaseLost, match="taken up by another"):
+        await store.open_incident(occurrence, make_snapshot(), data={})
+    await store.reject_occurrence(occurrence.id, "Airflow knows no such task instance")
+
+    assert [one.id for one in await store.incidents()] == [first]
+    assert [one.name for one in await store.events(incident_id=first)] == ["opened"]
+    (kept,) = (await store.detail(first)).occurrences
+    assert kept.status == "incident"
+
+
 async def test_one_incident_is_claimed_by_one_worker(store: IncidentStore) -> None:
     await open_one(store)
 
