@@ -18,7 +18,14 @@ from graph.domain import (
     TaskRef,
     TaskSnapshot,
 )
-from graph.errors import AirflowRefused, AirmedicError, EventInvalid, LeaseLost, NotFound
+from graph.errors import (
+    AirflowRefused,
+    AirmedicError,
+    EventInvalid,
+    LeaseLost,
+    NotFound,
+    StoreUnavailable,
+)
 from server.correlation import CauseLook
 from server.drift import STEP
 from server.events import TaskEvent
@@ -99,11 +106,14 @@ class Intake:
             self._ring()
             return False
         new = await self._store.accept([failure], door=door, error=event.error, delivery=delivery)
-        if event.dropped and new:
-            data = {"number": event.dropped, "door": door.value}
-            await self._store.add_event("events_dropped", node="intake", level="warning", data=data)
-        await self._note_seen(door)
         self.bell.set()
+        try:
+            if event.dropped and new:
+                data = {"number": event.dropped, "door": door.value}
+                await self._store.add_event("events_dropped", node="intake", level="warning", data=data)
+            await self._note_seen(door)
+        except StoreUnavailable as exc:  # what was accepted is committed: its sender is told so
+            log.warning("delivery_not_noted", door=door.value, dropped=event.dropped, error=str(exc))
         return bool(new)
 
     async def admit(self) -> int:

@@ -289,6 +289,21 @@ async def test_a_database_that_is_away_is_told_to_the_sender(
     assert answer.headers["retry-after"] == "5"
 
 
+@pytest.mark.parametrize("note", ["add_event", "remember"])
+async def test_an_event_that_is_committed_is_answered_so_whatever_becomes_of_the_notes_about_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch, note: str
+) -> None:
+    async def away(*_args: Any, **_given: Any) -> None:
+        raise StoreUnavailable("writing: the database did not answer")
+
+    monkeypatch.setattr(api.service.store, note, away)
+    answer = await send(api, {**EVENT, "dropped": 3})
+
+    assert (answer.status_code, answer.json()["accepted"]) == (202, True)
+    assert len(await api.service.store.new_occurrences()) == 1
+    assert api.service.intake.bell.is_set()
+
+
 @pytest.mark.parametrize("headers", [{}, {"webhook-id": "msg_1"}, {"webhook-id": "x" * 500}])
 async def test_without_a_secret_this_machine_may_deliver_unsigned(
     tmp_path: Path, headers: dict[str, str]
