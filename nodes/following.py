@@ -24,7 +24,7 @@ from graph.state import HealState
 from nodes.deps import Deps, Fate, Member
 from nodes.waiting import wait_for
 from tools.reports import read_report
-from tools.verification import SILENT, data_checks
+from tools.verification import SILENT, accounted, data_checks, usual_rows
 
 LOOK_AT_LEAST, LOOK_AT_MOST = timedelta(seconds=2), timedelta(minutes=1)  # between two looks at a wave
 UNKNOWN_FOR = timedelta(minutes=2)  # a second failure of unknown cause counts as the same after that
@@ -118,7 +118,9 @@ async def _check_data(found: dict[tuple[Part, str], list[Member]], deps: Deps) -
         first = await read_report(deps.airflow, members[0].task)
         others = members[1:] if first is not None else []
         reports = [first, *await _reports([one.task for one in others], deps)]
-        wrong = {one.id for one, said in zip(members, reports, strict=False) if said and not data_right(said)}
+        said = [(one, report) for one, report in zip(members, reports, strict=False) if report is not None]
+        usual = await _usual(said, deps)
+        wrong = {one.id for one, report in said if not data_right(report, usual.get(one.task.task_id, ()))}
         # No newer failure will tell of these: they go to a person with the incident.
         found[(Part.GIVEN_UP, WRONG_DATA)] += [one for one in members if one.id in wrong]
         found[(Part.HEALED, "")] += [one for one in members if one.id not in wrong]
@@ -134,9 +136,19 @@ async def _reports(tasks: Sequence[TaskRef], deps: Deps) -> list[DataReport | No
     return list(await asyncio.gather(*(read(one) for one in tasks)))
 
 
-def data_right(report: DataReport) -> bool:
+async def _usual(said: Sequence[tuple[Member, DataReport]], deps: Deps) -> dict[str, tuple[int, ...]]:
+    """Rows of good runs before, by task of one DAG, read once for all of its runs."""
+    usual: dict[str, tuple[int, ...]] = {}
+    for member, report in said:
+        task = member.task
+        if task.task_id not in usual and task.map_index < 0 and accounted(report) is not None:
+            usual |= await usual_rows(deps.airflow, task, {task.task_id: report})
+    return usual
+
+
+def data_right(report: DataReport, usual: Sequence[int] = ()) -> bool:
     """Whether what a task says of its own data is as it should be."""
-    return all(check.ok is not False for check in data_checks("", report))
+    return all(check.ok is not False for check in data_checks("", report, usual))
 
 
 def _fate(member: Member, now: TaskSnapshot | None, group: Group, deps: Deps) -> tuple[Part, str] | None:

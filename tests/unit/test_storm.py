@@ -719,3 +719,30 @@ async def test_a_member_whose_data_are_wrong_is_not_called_well(
         record = await ward.only()
         assert record.outcome is Outcome.ESCALATED, record.reason
         assert "2 of 3 task instances succeeded; 1 did not recover" in record.reason
+
+
+async def test_a_member_whose_rows_are_far_from_usual_is_not_called_well(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase
+) -> None:
+    def load(task: TaskRef, number: int) -> Try:
+        if task.run_id == "manual__1" and number == 1:
+            return LOST
+        few = task.run_id == "manual__1" and task.dag_id == "feed_2"
+        return Try(xcom={"airmedic_report": {"rows_out": 5 if few else 100}})
+
+    airflow = MemoryAirflow(clock=clock, auto=True)
+    tasks = [TaskRef(dag_id=f"feed_{number}", run_id="manual__1", task_id="load") for number in range(4)]
+    for task in tasks:
+        airflow.add_dag(task.dag_id, [TaskSpec("load", load)], tags=SAFE)
+        for number in range(5):
+            airflow.start(task.dag_id, f"good {number}")
+            await airflow.settle()
+        airflow.start(task.dag_id, task.run_id)
+    await airflow.settle()
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        await pass_time(ward)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.ESCALATED, record.reason
+        assert "3 of 4 task instances succeeded; 1 did not recover" in record.reason
