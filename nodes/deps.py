@@ -54,6 +54,7 @@ class NoRequests:
 
 
 REFUSED = "refused once"  # how the reason of a member begins that has one more chance
+UNVERIFIED = "it is green, and nothing is known of its data"  # why one that recovered is no more than that
 
 
 class Fate(StrEnum):

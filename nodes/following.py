@@ -21,7 +21,7 @@ from graph.domain import (
 )
 from graph.errors import NotFound
 from graph.state import HealState
-from nodes.deps import Deps, Fate, Member
+from nodes.deps import UNVERIFIED, Deps, Fate, Member
 from nodes.waiting import wait_for
 from tools.reports import read_report
 from tools.verification import SILENT, accounted, data_checks, usual_rows
@@ -33,7 +33,12 @@ FAILED_AGAIN = 0.2  # of a wave may fail again of the same cause
 STARTS = timedelta(seconds=30)  # in which a cleared task has begun
 
 AT_ONCE = 8  # reports that are read at the same time
-WRONG_DATA = "it is green, and its data are not right by its own report"
+# What becomes of a green member, by what is known of its data.
+DATA = {
+    True: (Part.HEALED, ""),
+    False: (Part.GIVEN_UP, "it is green, and its data are not right by its own report"),
+    None: (Part.HEALED, UNVERIFIED),
+}
 
 
 async def follow(state: HealState, deps: Deps) -> HealState:
@@ -120,10 +125,10 @@ async def _check_data(found: dict[tuple[Part, str], list[Member]], deps: Deps) -
         reports = [first, *await _reports([one.task for one in others], deps)]
         said = [(one, report) for one, report in zip(members, reports, strict=False) if report is not None]
         usual = await _usual(said, deps)
-        wrong = {one.id for one, report in said if not data_right(report, usual.get(one.task.task_id, ()))}
-        # No newer failure will tell of these: they go to a person with the incident.
-        found[(Part.GIVEN_UP, WRONG_DATA)] += [one for one in members if one.id in wrong]
-        found[(Part.HEALED, "")] += [one for one in members if one.id not in wrong]
+        right = {one.id: data_right(report, usual.get(one.task.task_id, ())) for one, report in said}
+        for member in members:
+            # No newer failure will tell of wrong data: they go to a person with the incident.
+            found[DATA[right.get(member.id)]].append(member)
 
 
 async def _reports(tasks: Sequence[TaskRef], deps: Deps) -> list[DataReport | None]:
@@ -146,9 +151,10 @@ async def _usual(said: Sequence[tuple[Member, DataReport]], deps: Deps) -> dict[
     return usual
 
 
-def data_right(report: DataReport, usual: Sequence[int] = ()) -> bool:
-    """Whether what a task says of its own data is as it should be."""
-    return all(check.ok is not False for check in data_checks("", report, usual))
+def data_right(report: DataReport, usual: Sequence[int] = ()) -> bool | None:
+    """Whether what a task says of its own data is as it should be; None when nothing tells."""
+    known = [check.ok for check in data_checks("", report, usual) if check.ok is not None]
+    return all(known) if known else None
 
 
 def _fate(member: Member, now: TaskSnapshot | None, group: Group, deps: Deps) -> tuple[Part, str] | None:
@@ -248,7 +254,9 @@ def judged(counts: MemberCounts, outcome: Outcome) -> tuple[Outcome, Check]:
     ):
         if number:
             words.append(f"{number:,} {what}")
+    if counts.unverified:
+        words.append(f"of the data of {counts.unverified:,} nothing is known")
     check = Check(name="members", ok=rest + counts.failed == 0, detail="; ".join(words))
     if rest or outcome is Outcome.ESCALATED:
         return Outcome.ESCALATED, check
-    return (Outcome.RECOVERED_UNVERIFIED if counts.failed else outcome), check
+    return (Outcome.RECOVERED_UNVERIFIED if counts.failed or counts.unverified else outcome), check

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     cast,
     distinct,
     func,
@@ -26,8 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
-from graph.domain import Diagnosis, IncidentKind, MemberCounts, Outcome, Status, TaskRef
+from graph.domain import Diagnosis, IncidentKind, MemberCounts, Outcome, Part, Status, TaskRef
 from graph.errors import IncidentNotFound
+from nodes.deps import UNVERIFIED
 from server.db.database import store_errors
 from server.db.packed import AS_TEXT
 from server.db.prepared import Prepared
@@ -280,8 +282,11 @@ class StoreReads:
             return MemberCounts(dags=1)
         row = OccurrenceRow
         joined = and_(col(row.incident_id) == incident_id, col(row.part) != "")
+        unverified = func.sum(case((col(row.reason) == UNVERIFIED, 1), else_=0))
         query = (
-            select(col(row.part), func.count(), func.max(col(row.id))).where(joined).group_by(col(row.part))
+            select(col(row.part), func.count(), func.max(col(row.id)), unverified)
+            .where(joined)
+            .group_by(col(row.part))
         )
         rows = await self._rows(query)
         number = 1
@@ -289,9 +294,10 @@ class StoreReads:
             every = select(func.count(distinct(col(row.dag_id)))).where(col(row.incident_id) == incident_id)
             number = (await self._rows(every))[0]
         return MemberCounts(
-            **{part: count for part, count, _ in rows},
+            **{part: count for part, count, *_ in rows},
+            unverified=sum(some for part, *_, some in rows if part == Part.HEALED),
             dags=number,
-            upto=max((last for *_, last in rows), default=0),
+            upto=max((last for _, _, last, _ in rows), default=0),
         )
 
     async def members(self, incident_id: int) -> tuple[TaskRef, ...]:

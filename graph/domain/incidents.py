@@ -105,6 +105,7 @@ class MemberCounts(DomainType):
     declined: int = 0
     given_up: int = 0
     again: int = 0
+    unverified: int = 0  #: of those that are `healed`: nothing is known of their data
     dags: int = 0  #: DAGs they are of, the incident's own included
     upto: int = 0  #: the newest of them
 

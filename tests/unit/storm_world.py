@@ -37,6 +37,7 @@ class Source:
         self.half: set[str] = set()  #: DAGs that lose rows once it is back
         self.long: set[str] = set()  #: DAGs that run on and on once it is back
         self.idle: set[str] = set()  #: DAGs that find nothing to do once it is back
+        self.silent: set[str] = set()  #: DAGs that say nothing of their data
         self.tries: dict[TaskRef, int] = {}
 
     def __call__(self, task: TaskRef, number: int) -> Try:
@@ -51,7 +52,7 @@ class Source:
             return Try("skipped")
         if task.dag_id in self.half:
             return Try(xcom={"airmedic_report": {"rows_out": 5, "rows_expected": 10}})
-        return GOOD
+        return Try() if task.dag_id in self.silent else GOOD
 
 
 async def storm(

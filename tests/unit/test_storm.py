@@ -721,6 +721,21 @@ async def test_a_member_whose_data_are_wrong_is_not_called_well(
         assert "2 of 3 task instances succeeded; 1 did not recover" in record.reason
 
 
+async def test_members_of_whose_data_nothing_is_known_are_not_called_healed(
+    tmp_path: Path, clock: Clock, knowledge: KnowledgeBase, source: Source
+) -> None:
+    airflow, tasks = await storm(clock, source, 12)
+    source.silent = {tasks[3].dag_id, tasks[5].dag_id}
+    async with open_storm(tmp_path, airflow, clock, knowledge) as ward:
+        await tell(ward, tasks)
+        source.up = True
+        await pass_time(ward)
+
+        record = await ward.only()
+        assert record.outcome is Outcome.RECOVERED_UNVERIFIED, record.reason
+        assert "12 of 12 task instances succeeded; of the data of 2 nothing is known" in record.reason
+
+
 async def test_a_member_whose_rows_are_far_from_usual_is_not_called_well(
     tmp_path: Path, clock: Clock, knowledge: KnowledgeBase
 ) -> None:
