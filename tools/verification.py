@@ -66,7 +66,8 @@ async def look(
     if now.state not in {"success", marked} or not all(one.final for one in (*downstream, *batch)):
         return world
     run = await airflow.run(task.dag_id, task.run_id)
-    reports = await _reports(airflow, (now, *batch, *downstream))
+    made = () if marked else (now,)  # what it left behind before it failed says nothing of what is there now
+    reports = await _reports(airflow, (*made, *batch, *downstream))
     past = await usual_rows(airflow, task, reports)
     before = () if marked else _before((now, *batch), downstream, infos)
     seen = {"run_state": run.state, "before": before, "reports": reports, "past_rows": past}

@@ -346,3 +346,29 @@ async def test_a_task_whose_dag_file_is_gone_is_not_waited_for(clock: Clock) -> 
 
     assert found["outcome"] is Outcome.ESCALATED
     assert "file is gone or does not load" in found["reason"]
+
+
+async def test_what_a_task_reported_before_it_failed_is_not_the_data_of_one_marked_as_success(
+    clock: Clock,
+) -> None:
+    airflow = MemoryAirflow(clock=clock)
+    airflow.add_dag("orders", [TaskSpec("load", [Try("failed", xcom=REPORT)])])
+    airflow.start("orders", RUN)
+    await airflow.settle()
+    failure = await airflow.task(make_task())
+    await airflow.mark_task(make_task(), "success")
+    mark = Action(name="mark_task", target=dict(make_task().model_dump()), args={"state": "success"})
+    state: HealState = {
+        "incident": make_incident(),
+        "failure": failure,
+        "diagnosis": make_diagnosis(),
+        "plan": make_fix(mark),
+        "applied": True,
+        "applied_at": clock(),
+        "watch_until": None,
+        "attempt": 1,
+    }
+
+    found = await judged(airflow, clock, state)
+
+    assert found["verification"].outcome is Outcome.RECOVERED_UNVERIFIED
