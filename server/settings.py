@@ -7,14 +7,27 @@ from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, HttpUrl, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from graph.errors import SettingsInvalid
 
 PREFIX = "AIRMEDIC_"
+NO_TIME = timedelta(0)
+
+
+def _seconds(value: object) -> object:
+    """A bare number as a number: pydantic reads seconds from one, and a time of day from its text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=NO_TIME)]
+Pause = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=NO_TIME)]
 
 
 class Settings(BaseSettings):
@@ -50,17 +63,17 @@ class Settings(BaseSettings):
     policy: Path | None = None  #: your policy file; the shipped default without it
     knowledge: Path | None = None  #: a folder with your own knowledge files
     environment: str = "production"  #: policies can match on it
-    watch_window: timedelta = timedelta(hours=24)  #: how long a heal is watched for recurrence, at most
-    approval_timeout: timedelta = timedelta(hours=12)
+    watch_window: Duration = timedelta(hours=24)  #: how long a heal is watched for recurrence, at most
+    approval_timeout: Pause = timedelta(hours=12)
     probes: str = ""  #: host:port or URLs, comma-separated; a retry waits until the one it needs answers
     correlate: bool = True  #: failures of one cause in the infrastructure are one incident, across DAGs
     correlate_loopback: bool = False  #: all tasks run on one machine: its own address is one place
     wave_first: int = Field(10, ge=1, le=10_000)  #: task instances in the first wave after the canary
     wave_largest: int = Field(500, ge=1, le=10_000)  #: each wave is twice the one before, up to this
     wave_per_minute: int = Field(600, ge=1, le=1_000_000)  #: task instances; the next wave waits for that
-    stuck_after: timedelta = timedelta(minutes=10)  #: scheduled or queued that long without starting
-    late_after: timedelta = timedelta(minutes=5)  #: a run that does not exist that long after it was due
-    overrun_after: timedelta = timedelta(minutes=5)  #: over the usual before a running task is stuck
+    stuck_after: Duration = timedelta(minutes=10)  #: scheduled or queued that long without starting
+    late_after: Duration = timedelta(minutes=5)  #: a run that does not exist that long after it was due
+    overrun_after: Duration = timedelta(minutes=5)  #: over the usual before a running task is stuck
 
     # --- the service ---
     database_url: str = "sqlite:///airmedic.db"
@@ -78,26 +91,26 @@ class Settings(BaseSettings):
     oidc_jwks_url: str | None = None  #: when the issuer keeps its keys on another host
     oidc_role_claim: str = "roles"  #: a dotted path reaches into objects
     oidc_roles: str = "viewer=viewer,operator=operator,admin=admin"  #: value of the claim=role
-    poll_interval: timedelta = timedelta(seconds=10)
-    watch_interval: timedelta = timedelta(seconds=60)  #: between two rounds of the watch
+    poll_interval: Pause = timedelta(seconds=10)
+    watch_interval: Pause = timedelta(seconds=60)  #: between two rounds of the watch
     log_file: Path | None = Path("logs/pipeline.log")
     metrics_dags: bool = False  #: /metrics tells DAGs apart by name, 200 of them at the most
     console: bool = True
-    stream_limit: timedelta = timedelta(hours=1)  #: an event stream ends then; clients come back
+    stream_limit: Duration = timedelta(hours=1)  #: an event stream ends then; clients come back
     demo: bool = False  #: the demo's employees and simulated failures beside the API
 
     # --- people are told, and what was done is kept ---
     public_url: HttpUrl | None = None  #: where people reach this server; stands in what they are sent
     notify_urls: SecretStr | None = None  #: Apprise URLs, separated by commas or spaces
     notify: Path | None = None  #: a YAML file that says who is told what
-    notify_digest: timedelta = timedelta(hours=1)  #: what went well comes bundled that often
-    approval_warning: timedelta | None = None  #: before a question expires; else a quarter, at most 30 min
+    notify_digest: Duration = timedelta(hours=1)  #: what went well comes bundled that often
+    approval_warning: Duration | None = None  #: before a question expires; else a quarter, at most 30 min
     audit_key: SecretStr | None = None  #: the audit trail is chained under it; commas while you rotate it
 
     # --- what is kept, and how long; the audit trail always is ---
-    keep_incidents: timedelta = timedelta(days=365)  #: closed ones, with all that hangs on them
+    keep_incidents: Duration = timedelta(days=365)  #: closed ones, with all that hangs on them
     keep_incidents_most: int = Field(1_000_000, ge=1)  #: closed ones; the oldest go first
-    keep_logs: timedelta = timedelta(days=90)  #: task logs, notices, findings, lines of no incident
+    keep_logs: Duration = timedelta(days=90)  #: task logs, notices, findings, lines of no incident
     keep_logs_bytes: int = Field(5_000_000_000, ge=0)  #: of all task logs together, as they are stored
 
     # --- a language model (optional) ---
@@ -172,4 +185,6 @@ def _sentence(place: tuple[int | str, ...], kind: str, message: str) -> str:
     variable = name if name.isupper() else PREFIX + name.upper()
     if kind == "missing":
         return f"{variable} must be set"
-    return f"{variable} is wrong: {message}"
+    if kind == "time_delta_parsing":
+        return f"{variable} is wrong: write PT10M, or 600 for as many seconds"
+    return f"{variable} is wrong: {message.replace(repr(NO_TIME), '0 s')}"

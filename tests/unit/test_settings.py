@@ -45,7 +45,13 @@ def test_an_address_and_a_token_are_enough(environment: pytest.MonkeyPatch) -> N
         pytest.param("AIRMEDIC_PORT", "90000", "AIRMEDIC_PORT is wrong", id="no such port"),
         pytest.param("AIRMEDIC_POLICY", "gone.yaml", "AIRMEDIC_POLICY names 'gone.yaml'", id="no such file"),
         pytest.param("AIRMEDIC_HEALIN", "on", "did you mean AIRMEDIC_HEALING", id="a misspelled name"),
-        pytest.param("AIRMEDIC_WATCH_WINDOW", "soon", "AIRMEDIC_WATCH_WINDOW is wrong", id="no duration"),
+        pytest.param(
+            "AIRMEDIC_WATCH_WINDOW", "soon", "WATCH_WINDOW is wrong: write PT10M, or 600", id="no duration"
+        ),
+        pytest.param(
+            "AIRMEDIC_KEEP_INCIDENTS", "-P1D", "AIRMEDIC_KEEP_INCIDENTS is wrong", id="less than none"
+        ),
+        pytest.param("AIRMEDIC_POLL_INTERVAL", "0", "AIRMEDIC_POLL_INTERVAL is wrong", id="without a pause"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_a_sentence(
@@ -58,6 +64,15 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(
 
     with pytest.raises(SettingsInvalid, match=sentence):
         load_settings()
+
+
+@pytest.mark.parametrize(("spelled", "meant"), [("90", 90), ("1.5", 1.5), ("86400", 86400), ("PT2M", 120)])
+def test_a_duration_is_iso_8601_or_seconds(
+    environment: pytest.MonkeyPatch, spelled: str, meant: float
+) -> None:
+    environment.setenv("AIRMEDIC_POLL_INTERVAL", spelled)
+
+    assert load_settings().poll_interval == timedelta(seconds=meant)
 
 
 def test_names_that_airflow_users_have_already_are_read(environment: pytest.MonkeyPatch) -> None:
