@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, HttpUrl, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from graph.errors import SettingsInvalid
 
@@ -24,6 +25,10 @@ def _seconds(value: object) -> object:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
+
+
+def _or_none(value: object) -> object:
+    return None if value == "" else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=NO_TIME)]
@@ -41,13 +46,13 @@ class Settings(BaseSettings):
     airflow_url: HttpUrl = Field(
         validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_URL", "AIRFLOW_API_URL", "AIRFLOW_BASE_URL")
     )
-    airflow_token: SecretStr | None = Field(
+    airflow_token: Annotated[SecretStr | None, BeforeValidator(_or_none)] = Field(
         None, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_TOKEN", "AIRFLOW_AUTH_TOKEN")
     )
-    airflow_username: str | None = Field(
+    airflow_username: Annotated[str | None, BeforeValidator(_or_none)] = Field(
         None, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_USERNAME", "AIRFLOW_USERNAME")
     )
-    airflow_password: SecretStr | None = Field(
+    airflow_password: Annotated[SecretStr | None, BeforeValidator(_or_none)] = Field(
         None, validation_alias=AliasChoices("AIRMEDIC_AIRFLOW_PASSWORD", "AIRFLOW_PASSWORD")
     )
     airflow_ca_cert: Path | None = Field(
@@ -147,7 +152,7 @@ def known_names() -> set[str]:
     return {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_NAMES
 
 
-def reject_unknown(environ: Mapping[str, str]) -> None:
+def reject_unknown(environ: Mapping[str, str | None]) -> None:
     """A misspelled setting stops the start instead of being ignored."""
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known_names() and not name.startswith("AIRMEDIC_DEMO_"):
@@ -156,9 +161,16 @@ def reject_unknown(environ: Mapping[str, str]) -> None:
             raise SettingsInvalid(f"{name} is not a setting of Airmedic{hint}")
 
 
+def env_file_values() -> dict[str, str | None]:
+    """What `.env` says, under the names of the environment."""
+    return {name.upper(): value for name, value in DotEnvSettingsSource(Settings).env_vars.items()}
+
+
 def load_settings(environ: Mapping[str, str] | None = None, **given: object) -> Settings:
     """Settings from environment, `.env` and `given`. Raises `SettingsInvalid` with a sentence per mistake."""
     reject_unknown(os.environ if environ is None else environ)
+    if "_env_file" not in given:
+        reject_unknown(env_file_values())
     try:
         settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as exc:
@@ -177,7 +189,22 @@ def load_settings(environ: Mapping[str, str] | None = None, **given: object) -> 
     ):
         if path is not None and not path.exists():
             raise SettingsInvalid(f"{PREFIX}{name} names {str(path)!r}, which does not exist")
+    if str(settings.airflow_url).rstrip("/").endswith(("/api/v1", "/api/v2")):
+        raise SettingsInvalid(
+            "AIRMEDIC_AIRFLOW_URL is wrong: write the address as you open it in a browser, without /api/v2"
+        )
+    if settings.airflow_ca_cert is not None and not settings.airflow_ca_cert.is_dir():
+        _check_certificates(settings.airflow_ca_cert)
     return settings
+
+
+def _check_certificates(path: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as exc:  # what ssl raises is one too
+        raise SettingsInvalid(
+            f"AIRMEDIC_AIRFLOW_CA_CERT names {str(path)!r}, which is no file of certificates (PEM): {exc}"
+        ) from exc
 
 
 def _sentence(place: tuple[int | str, ...], kind: str, message: str) -> str:

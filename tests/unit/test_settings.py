@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import certifi
 import pytest
 
 from graph.errors import SettingsInvalid
@@ -75,6 +76,44 @@ def test_a_duration_is_iso_8601_or_seconds(
     assert load_settings().poll_interval == timedelta(seconds=meant)
 
 
+def test_a_misspelled_name_in_the_env_file_stops_the_start_too(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("AIRMEDIC_HEALIN=on\n")
+
+    with pytest.raises(SettingsInvalid, match="did you mean AIRMEDIC_HEALING"):
+        load_settings()
+
+
+@pytest.mark.parametrize("found", [None, "no certificate"])
+def test_a_ca_file_that_holds_no_certificate_stops_the_start_with_a_sentence(
+    environment: pytest.MonkeyPatch, tmp_path: Path, found: str | None
+) -> None:
+    if found is not None:
+        (tmp_path / "ca.pem").write_text(found)
+    environment.setenv("AIRMEDIC_AIRFLOW_CA_CERT", "ca.pem")
+
+    with pytest.raises(SettingsInvalid, match=r"AIRMEDIC_AIRFLOW_CA_CERT names 'ca\.pem'"):
+        load_settings()
+
+
+def test_the_address_of_the_api_itself_stops_the_start_with_a_sentence(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("AIRMEDIC_AIRFLOW_URL", "http://localhost:8080/api/v2/")
+
+    with pytest.raises(SettingsInvalid, match=r"AIRMEDIC_AIRFLOW_URL is wrong: .* without /api/v2"):
+        load_settings()
+
+
+def test_an_empty_token_does_not_stand_before_a_password(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AIRMEDIC_AIRFLOW_TOKEN", "")
+    environment.setenv("AIRMEDIC_AIRFLOW_USERNAME", "ada")
+    environment.setenv("AIRMEDIC_AIRFLOW_PASSWORD", "secret")
+
+    assert load_settings().airflow_token is None
+
+
 def test_names_that_airflow_users_have_already_are_read(environment: pytest.MonkeyPatch) -> None:
     for name in NEEDED:
         environment.delenv(name)
@@ -111,6 +150,8 @@ def test_what_the_example_shows_is_accepted(
     name, value = default.split("=", 1)
     if name.lstrip("#") in {"AIRMEDIC_POLICY", "AIRMEDIC_KNOWLEDGE", "AIRMEDIC_NOTIFY"}:
         (tmp_path / value).touch()
+    if name == "AIRMEDIC_AIRFLOW_CA_CERT":
+        value = certifi.where()
     environment.setenv(name, value)
 
     load_settings()
