@@ -121,7 +121,7 @@ async def schema_version(database_url: str) -> str | None:
         return None
     engine = create_async_engine(url)
     try:
-        with store_errors("opening the database"):
+        with store_errors("opening the database (AIRMEDIC_DATABASE_URL)"):
             async with engine.connect() as connection:
                 return await connection.run_sync(_version)
     finally:
@@ -150,7 +150,7 @@ async def open_database(database_url: str) -> AsyncIterator[AsyncEngine]:
     url = engine_url(database_url)
     engine, reader = _open_sqlite(url) if url.startswith("sqlite") else _open_postgres(url)
     try:
-        with store_errors("opening the database"):
+        with store_errors("opening the database (AIRMEDIC_DATABASE_URL)"):
             async with engine.begin() as connection:
                 await connection.run_sync(_upgrade)
         yield engine
