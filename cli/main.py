@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +41,19 @@ SUB_APPS: tuple[tuple[str, str, str], ...] = (
 )
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.callback()
+def main() -> None:
+    """Commands that speak to a server find its address and a token in `.env` too, as `serve` does."""
+    if not Path(".env").exists():
+        return
+    from server.settings import env_file_values
+
+    found = env_file_values()
+    for name in ("AIRMEDIC_URL", "AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN"):
+        if (value := found.get(name)) and not os.environ.get(name):
+            os.environ[name] = value
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -224,3 +225,27 @@ def test_no_incidents_is_said(server: Server) -> None:
 
 def test_text_from_logs_cannot_drive_the_terminal() -> None:
     assert inert("a\x1b[2Jb\rc\x07\u202ed\te") == "a�[2Jb�c��d\te"
+
+
+@pytest.mark.parametrize("command", [("incidents",), ("policy", "explain", "1")])
+def test_address_and_token_may_stand_in_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    for name in ("AIRMEDIC_URL", "AIRMEDIC_TOKEN"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text("AIRMEDIC_URL=airmedic.example.com\nAIRMEDIC_TOKEN=told\n")
+    monkeypatch.chdir(tmp_path)
+
+    found = CliRunner().invoke(app, command)
+
+    assert "AIRMEDIC_URL is 'airmedic.example.com'" in found.stderr
+    assert os.environ["AIRMEDIC_TOKEN"] == "told"
+
+
+def test_the_environment_wins_over_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("AIRMEDIC_URL=from-the-file\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIRMEDIC_URL", "from-the-environment")
+
+    assert "AIRMEDIC_URL is 'from-the-environment'" in CliRunner().invoke(app, ["incidents"]).stderr
