@@ -23,7 +23,7 @@ from graph.errors import (
     NotPermitted,
     SettingsInvalid,
 )
-from server.access.entry import api_token, check_exposure, is_loopback, webhook_secrets
+from server.access.entry import api_token, can_sign_in, check_exposure, is_loopback, webhook_secrets
 from server.db.checkup import look_at_database, sqlite_file
 from server.db.database import open_database
 from server.ground import connect
@@ -267,21 +267,21 @@ def check_disk(settings: Settings, *, free: Callable[[Path], int] | None = None)
     return findings
 
 
-def check_settings(settings: Settings) -> list[Finding]:
-    """What follows from the settings alone."""
-    return [_exposure(settings), _webhooks(settings), _policy(settings), _healing(settings)]
+def check_settings(settings: Settings, *, stored: bool = False) -> list[Finding]:
+    """What follows from the settings, and from whether the database holds a token that is good."""
+    return [_exposure(settings, stored=stored), _webhooks(settings), _policy(settings), _healing(settings)]
 
 
-def _exposure(settings: Settings) -> Finding:
+def _exposure(settings: Settings, *, stored: bool) -> Finding:
     try:
-        check_exposure(settings)
+        check_exposure(settings, stored=stored)
     except SettingsInvalid as exc:
         return fail("access", str(exc), "set them, or listen on 127.0.0.1")
     token = api_token(settings)
-    if token is None:
-        seen = "no AIRMEDIC_API_TOKEN: anyone on this machine may decide"
-        return warn("access", seen, "set it where others can sign in to this machine")
-    if len(token) < SHORT_SECRET:
+    if not can_sign_in(settings, stored=stored):
+        todo = "make one with `airmedic token create` where others can sign in to this machine"
+        return warn("access", "no token exists: anyone on this machine may decide", todo)
+    if token is not None and len(token) < SHORT_SECRET:
         return warn("access", "AIRMEDIC_API_TOKEN is short", "use `openssl rand -hex 32`")
     where = "this machine only" if is_loopback(settings.host) else f"{settings.host}"
     return ok("access", f"listens on {where}, asks for a token")
@@ -354,11 +354,13 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     async for finding in check_database(settings):
         yield finding
-    for finding in (*check_disk(settings), *check_settings(settings)):
-        yield finding
     # They take their findings from here.
     from cli.doctor_people import check_people
-    from cli.doctor_service import check_service
+    from cli.doctor_service import check_service, has_good_token
+
+    stored = await has_good_token(settings)
+    for finding in (*check_disk(settings), *check_settings(settings, stored=stored)):
+        yield finding
 
     async for finding in check_people(settings):
         yield finding

@@ -55,6 +55,19 @@ async def _ours(settings: Settings) -> bool:
     return state.schema == state.newest
 
 
+async def has_good_token(settings: Settings) -> bool:
+    """Whether somebody could sign in with a token of the database, when it is there."""
+    if not await _ours(settings):
+        return False
+    engine = create_async_engine(engine_url(settings.database_url))
+    try:
+        return any(one.state(_now()) == "valid" for one in await TokenStore(engine, clock=_now).listed())
+    except AirmedicError:
+        return False  # the database is told of by its own findings
+    finally:
+        await engine.dispose()
+
+
 async def _tokens(settings: Settings, engine: AsyncEngine) -> Finding:
     name, now = "tokens", _now()
     live = [one for one in await TokenStore(engine, clock=_now).listed() if one.revoked_at is None]

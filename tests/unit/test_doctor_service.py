@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.doctor import Finding, Level
+from cli.doctor import Finding, Level, examine
 from cli.doctor_service import check_service
 from graph.domain import Door, Role
 from server.access.tokens import TokenStore
@@ -36,6 +36,17 @@ async def test_a_healthy_service(tmp_path: Path) -> None:
 
     assert {name for name, one in found.items() if one.level is not Level.OK} == {"probes"}
     assert found["tokens"].seen == "1 in use, roles: operator"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_who_may_call_counts_the_tokens_of_the_database(tmp_path: Path, host: str) -> None:
+    async with open_database(f"sqlite:///{tmp_path / 'airmedic.db'}") as engine:
+        await TokenStore(engine, clock=Wall()).create("ops", Role.OPERATOR, life=timedelta(days=90))
+
+    settings = make_settings(tmp_path, host=host, webhook_secret="x" * 64)
+    found = {finding.check: finding async for finding in examine(settings)}
+
+    assert found["access"].level is Level.OK, found["access"]
 
 
 async def test_a_sick_service(tmp_path: Path) -> None:
