@@ -288,7 +288,10 @@ def _exposure(settings: Settings, *, stored: bool) -> Finding:
 
 
 def _webhooks(settings: Settings) -> Finding:
-    secrets = webhook_secrets(settings)
+    try:
+        secrets = webhook_secrets(settings)
+    except SettingsInvalid as exc:
+        return fail("webhook secret", str(exc), "use `openssl rand -hex 32`, here and in Airflow")
     if not secrets:
         todo = "set AIRMEDIC_WEBHOOK_SECRET here and in Airflow to the same value (`openssl rand -hex 32`)"
         return warn("webhook secret", "not set: unsigned webhooks are accepted from this machine", todo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import ipaddress
 import re
 from functools import lru_cache
@@ -20,6 +21,7 @@ from server.access.doorkeeper import api_token as api_token
 from server.access.doorkeeper import doorkeeper_of, shown_token
 from server.access.signin import NoRole
 from server.access.tokens import has_valid_token
+from server.events import signing_key
 from server.observe.pulse import Pulse
 from server.record import IncidentRecord
 from server.service import Service
@@ -45,6 +47,14 @@ def _parts(listed: str) -> tuple[str, ...]:
     secrets = tuple(part.strip() for part in listed.split(",") if part.strip())
     if EMPTY_SECRET in secrets:
         raise SettingsInvalid(f"AIRMEDIC_WEBHOOK_SECRET: {EMPTY_SECRET!r} with nothing after it is no secret")
+    for secret in secrets:
+        try:
+            signing_key(secret)
+        except binascii.Error as exc:
+            raise SettingsInvalid(
+                f"AIRMEDIC_WEBHOOK_SECRET: what follows {EMPTY_SECRET} is not base64: "
+                "take what `openssl rand -base64 32` prints"
+            ) from exc
     return secrets
 
 

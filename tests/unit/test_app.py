@@ -376,6 +376,15 @@ async def test_a_prefix_alone_is_no_secret(tmp_path: Path, host: str) -> None:
             pass
 
 
+async def test_a_prefix_before_what_is_not_base64_is_no_secret(tmp_path: Path) -> None:
+    """The plugin could not sign with it, and every delivery would be refused."""
+    app = create_app(make_settings(tmp_path, webhook_secret="whsec_not-base64"))
+
+    with pytest.raises(SettingsInvalid, match="AIRMEDIC_WEBHOOK_SECRET: what follows whsec_ is not base64"):
+        async with app.router.lifespan_context(app):
+            pass
+
+
 # --- every answer -----------------------------------------------------------------------------------------
 
 

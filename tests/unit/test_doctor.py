@@ -224,6 +224,7 @@ def test_room_on_the_disk(tmp_path: Path, room: int, level: Level) -> None:
         pytest.param({"api_token": "x" * 64}, "access", Level.OK, id="a token"),
         pytest.param({}, "webhook secret", Level.WARN, id="no secret"),
         pytest.param({"webhook_secret": "x" * 64}, "webhook secret", Level.OK, id="a secret"),
+        pytest.param({"webhook_secret": "whsec_"}, "webhook secret", Level.FAIL, id="a prefix alone"),
         pytest.param({"webhook_secret": "x" * 64 + ",short"}, "webhook secret", Level.WARN, id="a short one"),
         pytest.param(
             {"webhook_secret": "x" * 64 + "," + "y" * 64}, "webhook secret", Level.WARN, id="rotating"
