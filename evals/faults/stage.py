@@ -89,6 +89,7 @@ def stage_settings(layout: Layout, sandbox: Sandbox, *, port: int, secret: str) 
     """Settings of the demo's Airmedic: healing on, short watch, its own database and log."""
     return load_settings(
         {},
+        _env_file=None,
         airflow_url=sandbox.url,
         airflow_username=sandbox.username,
         airflow_password=sandbox.password,

@@ -180,6 +180,7 @@ async def open_airmedic_on(ground: TwinGround, row: FaultRow, name: str) -> Asyn
         database.with_name(f"{database.name}{end}").unlink(missing_ok=True)
     settings = load_settings(
         {},
+        _env_file=None,
         airflow_url="http://127.0.0.1:1",
         airflow_token="unused",
         airflow_id=NAME,

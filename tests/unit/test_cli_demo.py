@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pydantic import JsonValue
@@ -13,6 +16,9 @@ from cli.words import line_of
 from evals.faults.catalogue import CATALOGUE
 from evals.faults.oracle import DataVerdict
 from evals.faults.play import Played, Timings
+from evals.faults.sandbox import Sandbox
+from evals.faults.stage import stage_settings
+from evals.faults.world import Layout
 from graph.domain import Outcome
 from graph.errors import SettingsInvalid
 from server.record import AgentEvent
@@ -102,3 +108,18 @@ def test_the_table_tells_a_fault_that_opened_nothing() -> None:
     assert "10/7" in out.getvalue()
     assert "NO" in out.getvalue()
     assert Outcome.HEALED.value not in out.getvalue()
+
+
+def test_the_demo_takes_nothing_from_the_env_file_of_the_real_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        "AIRMEDIC_AIRFLOW_TOKEN=real\nAIRMEDIC_NOTIFY_URLS=json://real.example.com\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AIRMEDIC_AIRFLOW_TOKEN", raising=False)
+    sandbox = cast(Sandbox, SimpleNamespace(url="http://127.0.0.1:1", username="medic", password="p"))
+
+    settings = stage_settings(Layout(tmp_path), sandbox, port=0, secret="s")
+
+    assert (settings.airflow_token, settings.notify_urls) == (None, None)
