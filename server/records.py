@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Executable, and_, bindparam, case, func, select
+from sqlalchemy import Executable, and_, bindparam, func, not_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
@@ -88,14 +89,14 @@ class StoreRecords:
         }
         with store_errors("counting for policy"):
             ((attempts, actions, of_dag),) = await COUNTED.look(self._engine, given)
-            found = await ENDED.look(self._engine, {})
-        ended = sorted(found, key=lambda one: one[2], reverse=True)
+            ended = await ENDED.look(self._engine, {})
+            of_this = await ENDED.look(self._engine, {"b_dag": task.dag_id})
         return Counters(
             attempts_today=attempts,
             actions_last_hour=actions,
             actions_last_hour_dag=of_dag,
             **_in_a_row(ended, ""),
-            **_in_a_row([one for one in ended if one[0] == task.dag_id], "_dag"),
+            **_in_a_row(of_this, "_dag"),
         )
 
 
@@ -120,19 +121,30 @@ def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
     )
 
 
-def _ended(_dialect: str, _names: tuple[str, ...]) -> Executable:
-    """(dag, outcome, when) of the last incidents on which a fix was tried."""
+def _ended(_dialect: str, names: tuple[str, ...]) -> Executable:
+    """(outcome, when) of the last incidents on which a fix was tried, of all DAGs or of one."""
     row, line = IncidentRow, EventRow
-    over = select(func.max(col(line.at))).where(col(line.incident_id) == row.id, col(line.name) == "ended")
+    tried = and_(col(row.attempt) > 0, col(row.outcome).is_not(None))
+    if "b_dag" in names:
+        tried = and_(tried, col(row.dag_id) == bindparam("b_dag"))
     # It ended when it was handed over, not when a person closed it, which may be days later.
     closed = and_(col(row.status) == Status.CLOSED.value, col(row.outcome) == Outcome.ESCALATED.value)
-    when = func.coalesce(over.scalar_subquery(), col(row.updated_at))
-    return (
-        select(col(row.dag_id), col(row.outcome), case((closed, when), else_=col(row.updated_at)))
-        .where(col(row.attempt) > 0, col(row.outcome).is_not(None))
-        .order_by(col(row.updated_at).desc())
-        .limit(LOOKED_BACK)
+    over = select(func.max(col(line.at))).where(col(line.incident_id) == row.id, col(line.name) == "ended")
+    handed_over = func.coalesce(over.scalar_subquery(), col(row.updated_at))
+    # Each kind by itself: many that are closed at once do not take the place of what ended lately.
+    kinds = (
+        (not_(closed), col(row.updated_at), col(row.updated_at)),
+        (closed, col(row.opened_at), handed_over),
     )
+    parts = [
+        select(col(row.outcome), when.label("at"))
+        .where(tried, of_kind)
+        .order_by(order.desc())
+        .limit(LOOKED_BACK)
+        .subquery()
+        for of_kind, order, when in kinds
+    ]
+    return union_all(*(select(part) for part in parts))
 
 
 COUNTED, ENDED = Prepared(_counted), Prepared(_ended)
@@ -142,7 +154,7 @@ def _in_a_row(ended: Sequence[tuple[Any, ...]], suffix: str) -> dict[str, int | 
     """Failed heals since the last one that helped; what repaired itself neither helps nor counts."""
     failed = 0
     last: datetime | None = None
-    for _, outcome, at in ended:
+    for outcome, at in sorted(ended, key=itemgetter(1), reverse=True):
         if outcome in HELPED:
             break
         if outcome in (Outcome.ESCALATED, Outcome.NOT_HEALED):

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from graph.domain import Outcome
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import insert
+
+from graph.domain import Outcome, Status
+from server.db.tables import EventRow, IncidentRow
+from server.records import LOOKED_BACK, StoreRecords
+from server.store import IncidentStore
 from tests.factories import Clock, make_task
 from tests.unit.healing_world import FAIL, GOOD, SAFE, Ward, make_airflow, open_ward
 from tools.airflow_memory_state import TaskSpec
@@ -40,3 +49,42 @@ async def test_the_breaker_counts_by_when_a_heal_failed_not_by_when_people_close
         newest = (await ward.service.store.incidents())[0]
         assert newest.task.run_id == "good 2"
         assert newest.outcome is Outcome.HEALED, newest.decision
+
+
+def ended(dag_id: str, outcome: Outcome, *, at: datetime, closed: datetime | None = None) -> dict[str, Any]:
+    """The row of an incident on which one fix was tried."""
+    status = Status.ESCALATED if outcome is Outcome.ESCALATED and closed is None else Status.CLOSED
+    names = {"airflow": "default", "dag_id": dag_id, "run_id": "r", "task_id": "load", "attempt": 1}
+    times = {"opened_at": at, "updated_at": closed or at, "closed_at": closed}
+    return {**names, **times, "status": status.value, "outcome": outcome.value}
+
+
+@pytest.mark.parametrize(
+    ("between", "closed", "overall"),
+    [
+        pytest.param(Outcome.HEALED, False, 0, id="many heals of another DAG"),
+        pytest.param(Outcome.ESCALATED, True, 3, id="many old ones that a person closed since"),
+    ],
+)
+async def test_the_breaker_of_a_dag_stays_open_whatever_ended_after_its_failed_heals(
+    clock: Clock, engine: AsyncEngine, store: IncidentStore, between: Outcome, closed: bool, overall: int
+) -> None:
+    now = clock()
+    soon, old = now - timedelta(minutes=5), now - timedelta(days=3)
+    others = {"at": old, "closed": now} if closed else {"at": now}
+    rows = [
+        ended("orders", Outcome.HEALED, at=now - timedelta(days=2)),
+        *(ended("orders", Outcome.ESCALATED, at=soon) for _ in range(3)),
+        *(ended("others", between, **others) for _ in range(LOOKED_BACK)),
+    ]
+    async with engine.begin() as connection:
+        for number, row in enumerate(rows, 1):
+            await connection.execute(insert(IncidentRow).values(id=number, **row))
+            line = {"incident_id": number, "at": row["opened_at"], "name": "ended"}
+            await connection.execute(insert(EventRow).values(**line))
+    records = StoreRecords(engine, store=store, clock=clock, shadow=False)
+
+    counters = await records.counters(make_task())
+
+    assert (counters.failed_heals_dag, counters.last_failed_heal_dag) == (3, soon)
+    assert counters.failed_heals == overall
