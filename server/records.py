@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Executable, and_, bindparam, func, not_, select, union_all
+from sqlalchemy import ColumnElement, Executable, and_, bindparam, case, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
@@ -22,7 +22,7 @@ from tools.ledger import WAVES
 from tools.policy import Counters
 
 CONTROL = "control"  # the setting that holds {"paused": bool, "shadow": bool}
-LOOKED_BACK = 50  # ended incidents with a fix; more in a row than any breaker counts
+LOOKED_BACK = 50  # incidents with a fix; more in a row than any breaker counts
 PASSIVE = ("wait", "notify", "add_note")  # no budget is spent on these
 HELPED = (Outcome.HEALED, Outcome.RECOVERED_UNVERIFIED)
 
@@ -104,8 +104,7 @@ def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
     """Attempts on the task in a day, actions in an hour, and those of them on the DAG."""
     row = ActionRow
     day, hour = (bindparam(name, type_=UtcDateTime()) for name in ("b_day", "b_hour"))
-    # Waves have a pace of their own, and are not what these limits are about.
-    active = and_(*(col(row.name) != name for name in PASSIVE), col(row.attempt) < WAVES)
+    active = _active()
     of_dag = col(row.dag_id) == bindparam("b_dag")
     tried = (
         select(col(row.incident_id), col(row.attempt))
@@ -121,30 +120,29 @@ def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
     )
 
 
+def _active() -> ColumnElement[bool]:
+    """What budgets and breakers are about: waves have a pace of their own."""
+    names = (col(ActionRow.name) != name for name in PASSIVE)
+    return and_(*names, col(ActionRow.attempt) < WAVES)
+
+
 def _ended(_dialect: str, names: tuple[str, ...]) -> Executable:
-    """(outcome, when) of the last incidents on which a fix was tried, of all DAGs or of one."""
-    row, line = IncidentRow, EventRow
-    tried = and_(col(row.attempt) > 0, col(row.outcome).is_not(None))
+    """(outcome, when) of the incidents whose fixes were sent last, to all DAGs or to one."""
+    row, line, sent = IncidentRow, EventRow, ActionRow
+    chosen = and_(_active(), col(sent.sent_at).is_not(None))
+    over = select(func.max(col(line.at))).where(col(line.incident_id) == row.id, col(line.name) == "ended")
     if "b_dag" in names:
-        tried = and_(tried, col(row.dag_id) == bindparam("b_dag"))
+        chosen = and_(chosen, col(sent.dag_id) == bindparam("b_dag"))
+    # By their fixes, not by when they changed last: old ones may all be closed by a person today.
+    last = (
+        select(col(sent.incident_id)).where(chosen).order_by(col(sent.sent_at).desc()).limit(2 * LOOKED_BACK)
+    )
     # It ended when it was handed over, not when a person closed it, which may be days later.
     closed = and_(col(row.status) == Status.CLOSED.value, col(row.outcome) == Outcome.ESCALATED.value)
-    over = select(func.max(col(line.at))).where(col(line.incident_id) == row.id, col(line.name) == "ended")
-    handed_over = func.coalesce(over.scalar_subquery(), col(row.updated_at))
-    # Each kind by itself: many that are closed at once do not take the place of what ended lately.
-    kinds = (
-        (not_(closed), col(row.updated_at), col(row.updated_at)),
-        (closed, col(row.opened_at), handed_over),
+    when = func.coalesce(over.scalar_subquery(), col(row.updated_at))
+    return select(col(row.outcome), case((closed, when), else_=col(row.updated_at))).where(
+        col(row.outcome).is_not(None), col(row.id).in_(select(last.subquery().c.incident_id))
     )
-    parts = [
-        select(col(row.outcome), when.label("at"))
-        .where(tried, of_kind)
-        .order_by(order.desc())
-        .limit(LOOKED_BACK)
-        .subquery()
-        for of_kind, order, when in kinds
-    ]
-    return union_all(*(select(part) for part in parts))
 
 
 COUNTED, ENDED = Prepared(_counted), Prepared(_ended)

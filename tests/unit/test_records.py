@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import insert
 
 from graph.domain import Outcome, Status
-from server.db.tables import EventRow, IncidentRow
+from server.db.tables import ActionRow, EventRow, IncidentRow
 from server.records import LOOKED_BACK, StoreRecords
 from server.store import IncidentStore
 from tests.factories import Clock, make_task
@@ -59,6 +59,21 @@ def ended(dag_id: str, outcome: Outcome, *, at: datetime, closed: datetime | Non
     return {**names, **times, "status": status.value, "outcome": outcome.value}
 
 
+def sent(incident_id: int, dag_id: str, at: datetime) -> dict[str, Any]:
+    """The row of its one write."""
+    place = {"incident_id": incident_id, "attempt": 1, "position": 0, "key": f"airmedic:{incident_id}.1.0"}
+    what = {"name": "clear_task", "dag_id": dag_id, "task_id": "load", "target": {}, "args": {}}
+    return {
+        **place,
+        **what,
+        "before": None,
+        "after": None,
+        "step": "confirmed",
+        "sent_at": at,
+        "intended_at": at,
+    }
+
+
 @pytest.mark.parametrize(
     ("between", "closed", "overall"),
     [
@@ -82,6 +97,7 @@ async def test_the_breaker_of_a_dag_stays_open_whatever_ended_after_its_failed_h
             await connection.execute(insert(IncidentRow).values(id=number, **row))
             line = {"incident_id": number, "at": row["opened_at"], "name": "ended"}
             await connection.execute(insert(EventRow).values(**line))
+            await connection.execute(insert(ActionRow).values(sent(number, row["dag_id"], row["opened_at"])))
     records = StoreRecords(engine, store=store, clock=clock, shadow=False)
 
     counters = await records.counters(make_task())
