@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from cli.doctor import Finding, fail, ok, warn
 from graph.errors import AirmedicError, SettingsInvalid
-from server.access.entry import api_token
+from server.access.doorkeeper import Doorkeeper
+from server.access.entry import api_token, cors_origins
 from server.access.tokens import TokenStore
 from server.backlog import LATE, TOO_LATE, Backlog
 from server.db.checkup import look_at_database
@@ -19,6 +20,7 @@ from server.observe.telemetry import wants_langsmith, wants_spans
 from server.settings import Settings
 from server.store import IncidentStore
 from server.watch.findings import Findings
+from tools.knowledge import KnowledgeBase
 from tools.probes import Probes, parse_probes
 
 SOON = timedelta(days=7)  # before a token expires
@@ -42,6 +44,7 @@ async def check_service(
             yield fail("database", str(exc), "check that it runs, and what its own log says")
         finally:
             await engine.dispose()
+    yield await _start(settings)
     async for finding in _probes(settings):
         yield finding
     yield _traces(os.environ if environ is None else environ)
@@ -102,6 +105,17 @@ async def _warnings(engine: AsyncEngine) -> Finding:
     first = "; ".join(one.text for one in lasting[:3])
     more = f"; and {len(lasting) - 3} more" if len(lasting) > 3 else ""
     return warn("early warnings", f"{first}{more}", "look at these before they become failures")
+
+
+async def _start(settings: Settings) -> Finding:
+    """What `airmedic serve` reads before it listens, and no other check does."""
+    try:
+        cors_origins(settings)
+        KnowledgeBase.load(settings.knowledge)
+        await Doorkeeper(settings).close()
+    except SettingsInvalid as exc:
+        return fail("start", str(exc), "mend it: `airmedic serve` does not start with it")
+    return ok("start", "rates, sign-in, origins and knowledge can be read")
 
 
 async def _probes(settings: Settings) -> AsyncIterator[Finding]:

@@ -24,7 +24,7 @@ async def look(folder: Path, environ: dict[str, str] | None = None, **given: str
 
 
 async def test_without_a_database_only_what_needs_none_is_looked_at(tmp_path: Path) -> None:
-    assert set(await look(tmp_path)) == {"probes", "traces"}
+    assert set(await look(tmp_path)) == {"start", "probes", "traces"}
 
 
 async def test_a_healthy_service(tmp_path: Path) -> None:
@@ -47,6 +47,24 @@ async def test_who_may_call_counts_the_tokens_of_the_database(tmp_path: Path, ho
     found = {finding.check: finding async for finding in examine(settings)}
 
     assert found["access"].level is Level.OK, found["access"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"rate_token": "often"},
+        {"cors_origins": "here"},
+        {"redis_url": "http://x"},
+        {"oidc_issuer": "https://id.example.com"},
+        {"knowledge": "README.md"},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+async def test_what_would_stop_the_start_is_found(tmp_path: Path, given: dict[str, str]) -> None:
+    found = (await look(tmp_path, {}, **given))["start"]
+
+    assert found.level is Level.FAIL
+    assert f"AIRMEDIC_{next(iter(given)).split('_')[0].upper()}" in found.seen + found.todo
 
 
 async def test_a_sick_service(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class Knowledge:
 def load(extra_folder: Path | None = None) -> Knowledge:
     """The shipped knowledge with the user's on top: of two entries of one name the user's counts."""
     if extra_folder is not None and not extra_folder.is_dir():
-        raise KnowledgeInvalid(f"knowledge folder {str(extra_folder)!r} does not exist")
+        raise KnowledgeInvalid(f"AIRMEDIC_KNOWLEDGE or --knowledge names {str(extra_folder)!r}, no folder")
     defaults = _defaults(extra_folder)
     entries: list[Entry] = []
     patterns: list[str] = []
