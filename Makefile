@@ -8,7 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(AIRMEDIC_HOME)/tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 RUN := $(UV) run --frozen --no-sync
 
-.PHONY: browser e2e-browser screenshots bench-consoles help setup airflow demo test check format e2e bench fuzz bench-idle bench-alertmanager bench-langgraph-dev bench-listing clean
+.PHONY: browser e2e-browser screenshots bench-consoles bench-faults help setup airflow demo test check format e2e bench fuzz bench-idle bench-alertmanager bench-langgraph-dev bench-listing clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
