@@ -29,7 +29,7 @@ from tests.factories import Clock
 LONG_LOG = (
     "".join(f"[2026-03-01T02:59:00.000Z] INFO - row {n} of the table read\n" for n in range(9000)) + LOG
 )
-MOST = 6800  # bytes
+MOST = 6400  # bytes
 SAID = "everything that was said of it " * 10
 LINES: list[Any] = [
     pytest.param({"reason": SAID}, bytes, id="a long line"),
@@ -59,11 +59,15 @@ async def test_a_closed_incident_takes_little_apart_from_its_log(
 
 
 def used(file: Path) -> int:
-    """Bytes that are in use in all tables and indexes but the logs', which are there once, compressed."""
+    """Bytes that are in use in all tables and indexes but the logs', which are there once, compressed.
+
+    The search index merges its parts now and then: it counts as it is when that is done.
+    """
     copy = file.with_suffix(".copy")
     with closing(sqlite3.connect(file)) as raw, closing(sqlite3.connect(copy)) as other:
         raw.backup(other)
         other.execute("DELETE FROM log")
+        other.execute("INSERT INTO incident_words(incident_words) VALUES('optimize')")
         other.commit()
         other.execute("VACUUM")
     size = copy.stat().st_size
