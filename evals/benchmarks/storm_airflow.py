@@ -206,7 +206,7 @@ class StormAirflow:
     async def _nothing(self, *_args: Any, **_kwargs: Any) -> tuple[()]:
         return ()
 
-    waiting_tasks = running_tasks = import_failures = connections = _nothing
+    waiting_tasks = running_tasks = import_failures = connections = runs_in = _nothing
 
     # --- writing ---
 
