@@ -173,6 +173,10 @@ class TokenStore:
             async with self._engine.connect() as connection:
                 return (await connection.execute(select(col(TokenRow.id)).limit(1))).first() is not None
 
+    async def let_in(self) -> bool:
+        """Whether somebody could sign in with one of them now."""
+        return any(token.state(self._clock()) == "valid" for token in await self.listed())
+
     async def find(self, shown: str) -> AccessToken | None:
         """The token that was shown, when it is in force."""
         now = self._clock()
@@ -200,5 +204,4 @@ def _end(now: datetime, life: timedelta | None) -> datetime | None:
 async def has_valid_token(database_url: str, *, clock: Callable[[], datetime] = utc_now) -> bool:
     """Whether somebody could sign in with a stored token."""
     async with open_database(database_url) as engine:
-        tokens = await TokenStore(engine, clock=clock).listed()
-    return any(token.state(clock()) == "valid" for token in tokens)
+        return await TokenStore(engine, clock=clock).let_in()

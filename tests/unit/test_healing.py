@@ -235,12 +235,17 @@ async def test_what_was_given_up_while_an_answer_was_taken_up_can_be_opened_agai
 
         await ward.service.store.reopen(record.id, by="ada", reason="Airflow may be read again")
         await ward.go_on()
-        await ward.answer(AnswerKind.APPROVE)
-        await ward.pass_time(60)
-        await ward.pass_time(30)
+        await approved_and_healed(ward)
 
-        assert (await ward.only()).outcome is Outcome.HEALED
-        assert ward.writes() == 1
+
+async def approved_and_healed(ward: Ward) -> None:
+    """A person approves what is asked, and the one write helps."""
+    await ward.answer(AnswerKind.APPROVE)
+    await ward.pass_time(60)
+    await ward.pass_time(30)
+
+    assert (await ward.only()).outcome is Outcome.HEALED
+    assert ward.writes() == 1
 
 
 async def test_what_was_given_up_after_its_approval_is_asked_about_again(
@@ -263,12 +268,7 @@ async def test_what_was_given_up_after_its_approval_is_asked_about_again(
         await ward.service.store.reopen(record.id, by="ada", reason="it may be cleared again")
         await ward.go_on()
         assert ward.writes() == 0
-        await ward.answer(AnswerKind.APPROVE)
-        await ward.pass_time(60)
-        await ward.pass_time(30)
-
-        assert (await ward.only()).outcome is Outcome.HEALED
-        assert ward.writes() == 1
+        await approved_and_healed(ward)
 
 
 async def test_what_was_given_up_before_its_write_left_is_asked_about_again(
