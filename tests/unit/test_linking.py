@@ -57,6 +57,24 @@ def airflow_frame(file: str, function: str) -> str:
             id="the file that could not be written is cut short",
         ),
         pytest.param(
+            child(
+                "TLS: peer cert untrusted or revoked (0x42)",
+                "TLS: can't connect: (unknown error code).",
+                "ldap_sasl_bind(SIMPLE): Can't contact LDAP server (-1)",
+                "ldap_sasl_bind(SIMPLE): Can't contact LDAP server (-1)",
+            ),
+            RootCause.TLS_ERROR,
+            id="a client that cannot contact its server, for what the handshake said",
+        ),
+        pytest.param(
+            child(
+                "ssh: connect to host 127.0.0.1 port 2222: Connection refused",
+                "fatal: Could not read from remote repository.",
+            ),
+            RootCause.NETWORK_UNREACHABLE,
+            id="what git says of the remote is no reason for a refused connection",
+        ),
+        pytest.param(
             failed("IndexError: list index out of range", "INFO - manifest is empty"),
             RootCause.MISSING_DATA,
             id="nothing came, and the code stumbled over it",

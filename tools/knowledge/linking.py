@@ -51,7 +51,7 @@ _VAGUE = re.compile(
     r"(?i)not reachable|unreachable|could not (?:connect|be reached)|(?:connection|connect|session"
     r"|handshake|open\w*)"
     r"[^\n]{0,60}(?:failed|error|refused|lost|not be opened)|(?:failed|unable|cannot) to (?:connect"
-    r"|open|reach)"
+    r"|open|reach)|can(?:.t|not) (?:contact|connect|reach)\b"
 )
 _WRAPS = frozenset(
     {RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE, RootCause.EXTERNAL_JOB_FAILED}
