@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -98,6 +99,7 @@ def main(
     if name != "all" and name not in BENCHES:
         complain(f"no benchmark {name!r}; there are {', '.join(BENCHES)}")
         raise typer.Exit(WRONG)
+    signal.signal(signal.SIGTERM, _end)
     report.mkdir(parents=True, exist_ok=True)
     failed = []
     with ExitStack() as stack:
@@ -143,11 +145,25 @@ def _explain(context: typer.Context, name: str) -> int:
 
 
 def _run(module: str, arguments: list[str]) -> int:
-    """Each in a process of its own: none measures what another left in memory."""
+    """Each in a process of its own: none measures what another left in memory.
+
+    When this one is ended, that one ends the servers it has started before it goes.
+    """
     command = [sys.executable, "-m", f"evals.benchmarks.{module}", *arguments]
-    return subprocess.run(
-        command, check=False, env=os.environ | {"LANGGRAPH_STRICT_MSGPACK": "true"}
-    ).returncode
+    child = subprocess.Popen(command, env=os.environ | {"LANGGRAPH_STRICT_MSGPACK": "true"})
+    try:
+        return child.wait()
+    except KeyboardInterrupt:  # the terminal has told it, too
+        child.wait()
+        raise
+    except SystemExit:
+        child.send_signal(signal.SIGINT)
+        child.wait()
+        raise
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _written(folder: Path) -> list[Report]:
