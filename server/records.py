@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, and_, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Executable, and_, bindparam, case, func, not_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
@@ -91,13 +91,28 @@ class StoreRecords:
             ((attempts, actions, of_dag),) = await COUNTED.look(self._engine, given)
             ended = await ENDED.look(self._engine, {})
             of_this = await ENDED.look(self._engine, {"b_dag": task.dag_id})
+            failed, last = _in_a_row(ended)
+            failed_dag, last_dag = _in_a_row(of_this)
+            trials = await self._trials(task, {}, last)
+            trials_dag = await self._trials(task, {"b_dag": task.dag_id}, last_dag)
         return Counters(
             attempts_today=attempts,
             actions_last_hour=actions,
             actions_last_hour_dag=of_dag,
-            **_in_a_row(ended, ""),
-            **_in_a_row(of_this, "_dag"),
+            failed_heals=failed,
+            failed_heals_dag=failed_dag,
+            last_failed_heal=last,
+            last_failed_heal_dag=last_dag,
+            trials=trials,
+            trials_dag=trials_dag,
         )
+
+    async def _trials(self, own: TaskRef, scope: dict[str, Any], since: datetime | None) -> int:
+        if since is None:
+            return 0
+        ref = {"b_own_dag": own.dag_id, "b_own_run": own.run_id, "b_own_task": own.task_id}
+        ((count,),) = await TRIALS.look(self._engine, {"b_since": since, **ref, **scope})
+        return int(count)
 
 
 def _counted(_dialect: str, _names: tuple[str, ...]) -> Executable:
@@ -145,10 +160,28 @@ def _ended(_dialect: str, names: tuple[str, ...]) -> Executable:
     )
 
 
-COUNTED, ENDED = Prepared(_counted), Prepared(_ended)
+def _trials(_dialect: str, names: tuple[str, ...]) -> Executable:
+    """Incidents of other tasks whose fixes were sent since, and which are not over."""
+    row, fix = IncidentRow, ActionRow
+    own = and_(
+        col(row.dag_id) == bindparam("b_own_dag"),
+        col(row.run_id) == bindparam("b_own_run"),
+        col(row.task_id) == bindparam("b_own_task"),
+    )
+    chosen = and_(_active(), col(fix.sent_at) > bindparam("b_since", type_=UtcDateTime()))
+    if "b_dag" in names:
+        chosen = and_(chosen, col(fix.dag_id) == bindparam("b_dag"))
+    return (
+        select(func.count(col(fix.incident_id).distinct()))
+        .join(row, col(row.id) == col(fix.incident_id))
+        .where(chosen, col(row.outcome).is_(None), not_(own))
+    )
 
 
-def _in_a_row(ended: Sequence[tuple[Any, ...]], suffix: str) -> dict[str, int | datetime | None]:
+COUNTED, ENDED, TRIALS = Prepared(_counted), Prepared(_ended), Prepared(_trials)
+
+
+def _in_a_row(ended: Sequence[tuple[Any, ...]]) -> tuple[int, datetime | None]:
     """Failed heals since the last one that helped; what repaired itself neither helps nor counts."""
     failed = 0
     last: datetime | None = None
@@ -158,4 +191,4 @@ def _in_a_row(ended: Sequence[tuple[Any, ...]], suffix: str) -> dict[str, int | 
         if outcome in (Outcome.ESCALATED, Outcome.NOT_HEALED):
             failed += 1
             last = last or at
-    return {f"failed_heals{suffix}": failed, f"last_failed_heal{suffix}": last}
+    return failed, last

@@ -53,6 +53,8 @@ class Counters(DomainType):
     failed_heals_dag: int = 0  #: in a row, of this DAG
     last_failed_heal: datetime | None = None
     last_failed_heal_dag: datetime | None = None
+    trials: int = 0  #: heals of others that began after the last failed one and are not over, over all DAGs
+    trials_dag: int = 0  #: the same, of this DAG
 
 
 class Question(DomainType):
@@ -340,15 +342,30 @@ def _budgets(case: _Case) -> Iterator[Ruling]:
 
 
 def _breaker(case: _Case) -> Iterator[Ruling]:
+    """Open while it cools down; then half open, for one heal at a time, until one helps."""
     used, breaker = case.question.counters, case.policy.breaker
-    for count, most, last, where in (
-        (used.failed_heals, breaker.failed_heals, used.last_failed_heal, "overall"),
-        (used.failed_heals_dag, breaker.failed_heals_per_dag, used.last_failed_heal_dag, "of this DAG"),
+    for count, most, last, trials, where in (
+        (used.failed_heals, breaker.failed_heals, used.last_failed_heal, used.trials, "overall"),
+        (
+            used.failed_heals_dag,
+            breaker.failed_heals_per_dag,
+            used.last_failed_heal_dag,
+            used.trials_dag,
+            "of this DAG",
+        ),
     ):
-        cooling = last is None or case.question.now < last + timedelta(minutes=breaker.cooldown_minutes)
-        if count >= most and cooling:
+        if count < most:
+            continue
+        if last is None or case.question.now < last + timedelta(minutes=breaker.cooldown_minutes):
             reason = f"the circuit breaker is open: {count} failed heals in a row {where}"
-            yield Ruling(verdict=breaker.verdict, name="circuit breaker", reason=reason)
+        elif trials:
+            reason = (
+                f"the circuit breaker is half open: after {count} failed heals in a row {where} "
+                "one is tried at a time, and one is under way"
+            )
+        else:
+            continue
+        yield Ruling(verdict=breaker.verdict, name="circuit breaker", reason=reason)
 
 
 def _maintenance(case: _Case) -> Iterator[Ruling]:

@@ -153,7 +153,10 @@ class Limits(Part):
 
 
 class Breaker(Part):
-    """Opens after failed heals in a row, and stays open that long after the last of them."""
+    """Opens after failed heals in a row, and stays open that long after the last of them.
+
+    From then on one heal is tried at a time, until one helps.
+    """
 
     failed_heals: int = Field(5, ge=1)
     failed_heals_per_dag: int = Field(3, ge=1)
@@ -223,7 +226,7 @@ def in_words(policy: Policy) -> tuple[str, ...]:
         f"beyond {limits.attempts_per_task_per_day} attempts per task and day, "
         f"{limits.actions_per_hour} actions an hour or {limits.actions_per_hour_per_dag} per DAG: ask",
         f"after {breaker.failed_heals} failed heals in a row ({breaker.failed_heals_per_dag} of one DAG), "
-        f"for {breaker.cooldown_minutes:g} minutes: {breaker.verdict}",
+        f"for {breaker.cooldown_minutes:g} minutes, and then beside one that is tried: {breaker.verdict}",
         *(
             f"maintenance {one.name!r}, {one.hours}, DAGs {', '.join(one.dag)}: {one.verdict}"
             for one in policy.maintenance

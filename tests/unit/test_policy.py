@@ -200,6 +200,12 @@ OTHER_TASK = make_fix(make_clear(make_task(task_id="other")))
             "circuit breaker",
             id="failed heals of this DAG",
         ),
+        pytest.param(
+            {"counters": Counters(failed_heals=5, last_failed_heal=START - timedelta(minutes=61), trials=1)},
+            Verdict.ASK,
+            "circuit breaker",
+            id="a heal that is tried after the cooldown",
+        ),
     ],
 )
 def test_a_guard_holds_whatever_the_file_says(given: dict[str, Any], verdict: Verdict, guard: str) -> None:
@@ -226,6 +232,10 @@ def test_a_guard_holds_whatever_the_file_says(given: dict[str, Any], verdict: Ve
         pytest.param(
             {"counters": Counters(failed_heals_dag=3, last_failed_heal_dag=START - timedelta(minutes=61))},
             id="the breaker has cooled down",
+        ),
+        pytest.param(
+            {"counters": Counters(failed_heals=4, last_failed_heal=START, trials=9, trials_dag=9)},
+            id="heals under way, and the breaker never opened",
         ),
         pytest.param({"counters": Counters(attempts_today=5)}, id="one attempt left"),
     ],

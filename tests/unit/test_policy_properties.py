@@ -56,6 +56,8 @@ COUNTERS = st.builds(
     actions_last_hour_dag=st.integers(0, 30),
     failed_heals=st.integers(0, 7),
     failed_heals_dag=st.integers(0, 5),
+    trials=st.integers(0, 2),
+    trials_dag=st.integers(0, 2),
 )
 RADII = st.builds(
     BlastRadius,

@@ -104,3 +104,41 @@ async def test_the_breaker_of_a_dag_stays_open_whatever_ended_after_its_failed_h
 
     assert (counters.failed_heals_dag, counters.last_failed_heal_dag) == (3, soon)
     assert counters.failed_heals == overall
+
+
+@pytest.mark.parametrize(
+    ("sent_after", "dag_id", "outcome", "trials"),
+    [
+        pytest.param(1, "orders", None, (1, 1), id="a heal that goes on"),
+        pytest.param(1, "others", None, (1, 0), id="one of another DAG"),
+        pytest.param(-1, "orders", None, (0, 0), id="one that began before the last failed one"),
+        pytest.param(1, "orders", Outcome.EXPIRED, (0, 0), id="one that is over"),
+    ],
+)
+async def test_heals_that_are_tried_after_the_last_failed_one_are_counted(
+    clock: Clock,
+    engine: AsyncEngine,
+    store: IncidentStore,
+    sent_after: int,
+    dag_id: str,
+    outcome: Outcome | None,
+    trials: tuple[int, int],
+) -> None:
+    failed_at = clock() - timedelta(minutes=90)
+    began = failed_at + timedelta(minutes=sent_after)
+    own = {"run_id": make_task().run_id, "task_id": make_task().task_id}
+    going = ended(dag_id, Outcome.ESCALATED, at=began) | {"outcome": outcome}
+    rows = [
+        ended("orders", Outcome.ESCALATED, at=failed_at),
+        going,
+        ended("orders", Outcome.ESCALATED, at=began) | {"outcome": None} | own,
+    ]
+    async with engine.begin() as connection:
+        for number, row in enumerate(rows, 1):
+            await connection.execute(insert(IncidentRow).values(id=number, **row))
+            await connection.execute(insert(ActionRow).values(sent(number, row["dag_id"], row["opened_at"])))
+    records = StoreRecords(engine, store=store, clock=clock, shadow=False)
+
+    counters = await records.counters(make_task())
+
+    assert (counters.trials, counters.trials_dag) == trials
