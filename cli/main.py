@@ -45,13 +45,13 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 
 @app.callback()
 def main() -> None:
-    """Commands that speak to a server find its address and a token in `.env` too, as `serve` does."""
+    """What `serve` reads in `.env`, the other commands find there too: a server, a token, knowledge files."""
     if not Path(".env").exists():
         return
     from server.settings import env_file_values
 
     found = env_file_values()
-    for name in ("AIRMEDIC_URL", "AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN"):
+    for name in ("AIRMEDIC_URL", "AIRMEDIC_TOKEN", "AIRMEDIC_API_TOKEN", "AIRMEDIC_KNOWLEDGE"):
         if (value := found.get(name)) and not os.environ.get(name):
             os.environ[name] = value
 

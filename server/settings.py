@@ -195,7 +195,24 @@ def load_settings(environ: Mapping[str, str] | None = None, **given: object) -> 
         )
     if settings.airflow_ca_cert is not None and not settings.airflow_ca_cert.is_dir():
         _check_certificates(settings.airflow_ca_cert)
+    _check_pairs(settings)
     return settings
+
+
+def _check_pairs(settings: Settings) -> None:
+    """What says nothing by itself, or contradicts something else."""
+    for secret, name in ((settings.audit_key, "AUDIT_KEY"), (settings.webhook_secret, "WEBHOOK_SECRET")):
+        if secret and secret.get_secret_value().strip() and not secret.get_secret_value().strip(", "):
+            raise SettingsInvalid(f"{PREFIX}{name} is wrong: there is nothing between its commas")
+    for given, name in ((settings.oidc_audience, "OIDC_AUDIENCE"), (settings.oidc_jwks_url, "OIDC_JWKS_URL")):
+        if given and not settings.oidc_issuer:
+            raise SettingsInvalid(f"{PREFIX}{name} is set: AIRMEDIC_OIDC_ISSUER must be set, too")
+    warning, timeout = settings.approval_warning, settings.approval_timeout
+    if warning is not None and warning >= timeout:
+        raise SettingsInvalid(
+            f"AIRMEDIC_APPROVAL_WARNING is wrong: a question expires after {timeout.total_seconds():g} s, "
+            "so that it must be shorter"
+        )
 
 
 def _check_certificates(path: Path) -> None:

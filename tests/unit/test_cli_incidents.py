@@ -243,6 +243,22 @@ def test_address_and_token_may_stand_in_the_env_file(
     assert os.environ["AIRMEDIC_TOKEN"] == "told"
 
 
+def test_knowledge_files_may_be_named_in_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRMEDIC_KNOWLEDGE", "")
+    monkeypatch.delenv("AIRMEDIC_KNOWLEDGE")
+    entry = "{id: rule, cause: lock_contention, strength: exact, patterns: ['FLUX-[0-9]+']}"
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "acme.yaml").write_text(f"family: acme\nentries:\n  - {entry}\n")
+    (tmp_path / ".env").write_text("AIRMEDIC_KNOWLEDGE=ours\n")
+    monkeypatch.chdir(tmp_path)
+
+    found = CliRunner().invoke(app, ["diagnose", "-", "--json"], input="ValueError: FLUX-17\n")
+
+    assert '"root_cause": "lock_contention"' in found.stdout
+
+
 def test_the_environment_wins_over_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("AIRMEDIC_URL=from-the-file\n")
     monkeypatch.chdir(tmp_path)

@@ -106,6 +106,34 @@ def test_the_address_of_the_api_itself_stops_the_start_with_a_sentence(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"AUDIT_KEY": " , "}, "AIRMEDIC_AUDIT_KEY is wrong: there is nothing"),
+        ({"WEBHOOK_SECRET": ","}, "AIRMEDIC_WEBHOOK_SECRET is wrong: there is nothing"),
+        ({"OIDC_AUDIENCE": "airmedic"}, "AIRMEDIC_OIDC_ISSUER must be set"),
+        ({"OIDC_JWKS_URL": "https://keys.example/jwks"}, "AIRMEDIC_OIDC_ISSUER must be set"),
+        ({"APPROVAL_WARNING": "PT2H", "APPROVAL_TIMEOUT": "PT1H"}, "a question expires after 3600 s"),
+    ],
+    ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
+)
+def test_what_says_nothing_by_itself_stops_the_start(
+    environment: pytest.MonkeyPatch, given: dict[str, str], told: str
+) -> None:
+    for name, value in given.items():
+        environment.setenv(f"AIRMEDIC_{name}", value)
+
+    with pytest.raises(SettingsInvalid, match=told):
+        load_settings()
+
+
+def test_an_empty_line_of_a_settings_file_sets_nothing(environment: pytest.MonkeyPatch) -> None:
+    for name in ("AUDIT_KEY", "WEBHOOK_SECRET", "OIDC_AUDIENCE"):
+        environment.setenv(f"AIRMEDIC_{name}", "")
+
+    load_settings()
+
+
 def test_an_empty_token_does_not_stand_before_a_password(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AIRMEDIC_AIRFLOW_TOKEN", "")
     environment.setenv("AIRMEDIC_AIRFLOW_USERNAME", "ada")
@@ -152,6 +180,8 @@ def test_what_the_example_shows_is_accepted(
         (tmp_path / value).touch()
     if name == "AIRMEDIC_AIRFLOW_CA_CERT":
         value = certifi.where()
+    if name.startswith("AIRMEDIC_OIDC_"):
+        environment.setenv("AIRMEDIC_OIDC_ISSUER", "https://sso.example.com")
     environment.setenv(name, value)
 
     load_settings()
