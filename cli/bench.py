@@ -21,6 +21,7 @@ from cli.plainly import complain
 from evals.benchmarks.crash.databases import WHEEL, Postgres, open_postgres
 from evals.benchmarks.page import write_page
 from evals.benchmarks.report import Report, machine
+from evals.faults.leash import default_signals
 
 WRONG, MISSED = 2, 1
 
@@ -150,7 +151,11 @@ def _run(module: str, arguments: list[str]) -> int:
     When this one is ended, that one ends the servers it has started before it goes.
     """
     command = [sys.executable, "-m", f"evals.benchmarks.{module}", *arguments]
-    child = subprocess.Popen(command, env=os.environ | {"LANGGRAPH_STRICT_MSGPACK": "true"})
+    child = subprocess.Popen(
+        command,
+        env=os.environ | {"LANGGRAPH_STRICT_MSGPACK": "true"},
+        preexec_fn=default_signals,  # a shell's background job is deaf to SIGINT, and what it starts
+    )
     try:
         return child.wait()
     except KeyboardInterrupt:  # the terminal has told it, too

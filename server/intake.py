@@ -33,7 +33,7 @@ from server.fold_new import Folding, Sorted
 from server.record import IncidentRecord, Occurrence
 from server.rush import Rush
 from server.snapshots import take_snapshots
-from server.store import IncidentStore
+from server.store import LONGEST_PAUSE, IncidentStore
 from tools.correlation import Cause
 from tools.gateway import AirflowGateway
 from tools.import_errors import broken_file, file_ref
@@ -235,7 +235,8 @@ class Intake:
         return 1
 
     async def _postpone(self, occurrence: Occurrence) -> None:
-        pause = min(0.25 * 1.3 ** min(occurrence.checks, CHECKS), 60.0)
+        longest = LONGEST_PAUSE.total_seconds()
+        pause = min(0.25 * 1.3 ** min(occurrence.checks, CHECKS), longest)
         until = self._clock() + timedelta(seconds=pause)
         await self._store.postpone_occurrence(occurrence, until=until)
         asyncio.get_running_loop().call_later(pause, self.bell.set)
@@ -245,9 +246,12 @@ class Intake:
         now = self._clock()
         floor = await self._time(FLOOR, now)
         mark = await self._time(WATERMARK, now)
-        if mark > now + timedelta(seconds=STEP):  # the clock was put back, perhaps while nobody ran
-            self._rest_until, mark = now, now
+        ahead = mark > now + timedelta(seconds=STEP)
+        if ahead or await self._store.sleeps_by_another_clock():  # put back, perhaps while nobody ran
+            self._rest_until, mark = now, min(mark, now)
             await self._store.wake_sleepers()
+            self.bell.set()
+            self._ring()
         since = mark - OVERLAP
         found, until = await self._failed(max(floor, since), now)
         found += await self._stuck(await self._airflow.waiting_tasks(), now)

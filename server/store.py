@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import JsonValue
@@ -43,6 +43,7 @@ from server.db.tables import (
     table_of,
 )
 from server.db.tables_people import NoticeRow
+from server.drift import STEP
 from server.driving import FORGET, LINES, NO_CAUSE, log_row
 from server.driving import LEASE as LEASE
 from server.driving import insert_once as insert_once
@@ -50,9 +51,10 @@ from server.folding import StoreFolding
 from server.members import STAND, cause_row, forget_stale
 from server.opening import open_key, opened, reopening
 from server.record import IncidentRecord, Lease, Occurrence
-from server.store_reads import ENDED
+from server.store_reads import ENDED, MOVING
 from tools.correlation import Cause
 
+LONGEST_PAUSE = timedelta(seconds=60)  # between two questions about one occurrence
 OPENED = Prepared(lambda dialect, _names: insert_once_in(dialect, IncidentRow))
 # Locked: it is not closed until who found it there has joined it.
 OF_KEY = Prepared(
@@ -251,6 +253,38 @@ class IncidentStore(StoreFolding):
                 .values(wake_at=self._clock())
             )
         return woken
+
+    async def sleeps_by_another_clock(self) -> bool:
+        """Whether something sleeps that was put to sleep in time to come: by a clock that is put back since.
+
+        Who runs meanwhile notices that itself. This finds what was stored by somebody who is gone, or stored
+        a moment after all sleepers were woken.
+        """
+        now = self._clock()
+        ahead = now + timedelta(seconds=STEP)
+        moving = [status for status in MOVING if status != Status.WAITING_DECISION.value]
+        told = and_(
+            col(OccurrenceRow.status) == "new",
+            col(OccurrenceRow.check_at) > now,
+            or_(
+                col(OccurrenceRow.received_at) > ahead,
+                col(OccurrenceRow.check_at) > ahead + LONGEST_PAUSE,
+            ),
+        )
+        driven = and_(
+            col(IncidentRow.status).in_(moving),
+            col(IncidentRow.wake_at) > now,
+            col(IncidentRow.updated_at) > ahead,
+        )
+        asked = select(
+            or_(
+                select(col(OccurrenceRow.id)).where(told).exists(),
+                select(col(IncidentRow.id)).where(driven).exists(),
+            )
+        )
+        with store_errors("looking for sleepers"):
+            async with self._engine.connect() as connection:
+                return bool((await connection.execute(asked)).scalar_one())
 
     async def wake_sleepers(self) -> int:
         """Make due now whatever sleeps until some time, when that time was of another clock."""

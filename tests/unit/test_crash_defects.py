@@ -12,6 +12,7 @@ import pytest
 from graph.domain import (
     AnswerKind,
     Door,
+    FailureId,
     LedgerEntry,
     Outcome,
     RootCause,
@@ -25,7 +26,7 @@ from server import runner
 from server.draft import Draft
 from server.drift import Drift
 from server.record import Lease
-from tests.factories import Clock, make_diagnosis, make_failure
+from tests.factories import Clock, make_diagnosis, make_failure, make_task
 from tests.unit.airflow_server import answer, open_scripted
 from tests.unit.fix_world import Bench, clear, failed_airflow, make_fix, verbs
 from tests.unit.healing_world import Ward, make_airflow, open_ward
@@ -248,6 +249,58 @@ async def test_a_rest_that_a_clock_put_back_made_endless_is_over(
         clock.forward(-7200)
         await ward.service.store.wake_sleepers()
         assert await ward.service.intake.admit() == 1
+
+
+async def test_what_was_accepted_in_time_to_come_is_looked_at_once_the_clock_is_put_back(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Whoever accepted it was killed before its next poll: nobody who ran saw the clock go back."""
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.service.intake.poll()
+        clock.forward(7200)
+        failure = FailureId(airflow="default", task=make_task(), try_number=1)
+        await ward.service.store.accept([failure], door=Door.LISTENER)
+    clock.forward(-7200)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        assert await ward.service.intake.admit() == 0
+        await ward.service.intake.poll()
+        assert await ward.service.intake.admit() == 1
+
+
+async def test_an_incident_put_to_sleep_in_time_to_come_is_woken_once_the_clock_is_put_back(
+    tmp_path: Path, clock: Clock
+) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.service.intake.poll()
+        clock.forward(7200)
+        await ward.report()
+        await ward.pass_time(0)
+        asleep = await ward.only()
+        assert asleep.wake_at is not None
+        assert asleep.wake_at > clock()
+    clock.forward(-7200)
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.service.intake.poll()
+        woken = await ward.only()
+        assert woken.wake_at is not None
+        assert woken.wake_at <= clock()
+
+
+async def test_an_orderly_sleep_wakes_nobody(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        await ward.report()
+        await ward.pass_time(0)
+        assert (await ward.only()).wake_at is not None
+        assert not await ward.service.store.sleeps_by_another_clock()
 
 
 def test_only_a_step_back_counts() -> None:
