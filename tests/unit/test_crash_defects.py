@@ -26,6 +26,7 @@ from server import runner
 from server.draft import Draft
 from server.drift import Drift
 from server.record import Lease
+from server.store import IncidentStore
 from tests.factories import Clock, make_diagnosis, make_failure, make_task
 from tests.unit.airflow_server import answer, open_scripted
 from tests.unit.fix_world import Bench, clear, failed_airflow, make_fix, verbs
@@ -301,6 +302,20 @@ async def test_an_orderly_sleep_wakes_nobody(tmp_path: Path, clock: Clock) -> No
         await ward.pass_time(0)
         assert (await ward.only()).wake_at is not None
         assert not await ward.service.store.sleeps_by_another_clock()
+
+
+async def test_what_sleeps_by_another_clock_is_found_on_either_database(
+    store: IncidentStore, clock: Clock
+) -> None:
+    clock.forward(7200)
+    await store.accept([FailureId(airflow="default", task=make_task(), try_number=1)], door=Door.LISTENER)
+    assert not await store.sleeps_by_another_clock()
+    clock.forward(-7200)
+    assert await store.sleeps_by_another_clock()
+
+    await store.wake_sleepers()
+
+    assert len(await store.new_occurrences()) == 1
 
 
 def test_only_a_step_back_counts() -> None:
