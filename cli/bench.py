@@ -155,13 +155,11 @@ def _run(module: str, arguments: list[str]) -> int:
         command,
         env=os.environ | {"LANGGRAPH_STRICT_MSGPACK": "true"},
         preexec_fn=default_signals,  # a shell's background job is deaf to SIGINT, and what it starts
+        start_new_session=True,  # Ctrl-C comes from here alone: told twice, it would leave its servers
     )
     try:
         return child.wait()
-    except KeyboardInterrupt:  # the terminal has told it, too
-        child.wait()
-        raise
-    except SystemExit:
+    except (KeyboardInterrupt, SystemExit):
         child.send_signal(signal.SIGINT)
         child.wait()
         raise

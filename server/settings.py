@@ -210,8 +210,8 @@ def _check_pairs(settings: Settings) -> None:
     warning, timeout = settings.approval_warning, settings.approval_timeout
     if warning is not None and warning >= timeout:
         raise SettingsInvalid(
-            f"AIRMEDIC_APPROVAL_WARNING is wrong: a question expires after {timeout.total_seconds():g} s, "
-            "so that it must be shorter"
+            "AIRMEDIC_APPROVAL_WARNING is wrong: it must be shorter than AIRMEDIC_APPROVAL_TIMEOUT, "
+            f"which is {timeout.total_seconds():g} s"
         )
 
 

@@ -34,7 +34,16 @@ from tests.unit.healing_world import Ward, make_airflow, open_ward
 from tools import carry_out, leaving
 from tools.airflow_auth import StaticToken
 from tools.airflow_http import AirflowHttp
+from tools.airflow_memory import MemoryAirflow
 from tools.airflow_rest import AirflowRest
+
+
+async def failed_world(clock: Clock) -> MemoryAirflow:
+    """An Airflow whose one run has failed."""
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    return airflow
 
 
 async def asking_ward(clock: Clock) -> Any:
@@ -101,9 +110,7 @@ async def _not_now() -> None:
 async def test_what_was_in_hand_when_the_database_went_away_is_taken_up_when_it_is_back(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    airflow = make_airflow(clock)
-    airflow.start("orders", "manual__1")
-    await airflow.settle()
+    airflow = await failed_world(clock)
     async with open_ward(tmp_path, airflow, clock) as ward:
         monkeypatch.setattr(runner, "UNRECORDED", 0.0)
         with monkeypatch.context() as away:
@@ -214,9 +221,7 @@ async def test_an_answer_that_was_acted_on_is_not_withdrawn_for_what_it_did(
 
 async def test_a_wait_that_a_clock_put_back_made_endless_is_cut_short(tmp_path: Path, clock: Clock) -> None:
     """Planned while the clock was hours ahead."""
-    airflow = make_airflow(clock)
-    airflow.start("orders", "manual__1")
-    await airflow.settle()
+    airflow = await failed_world(clock)
     async with open_ward(tmp_path, airflow, clock) as ward:
         await ward.service.intake.poll()
         clock.forward(7200)
@@ -234,9 +239,7 @@ async def test_a_rest_that_a_clock_put_back_made_endless_is_over(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow did not answer once, while the clock was hours ahead."""
-    airflow = make_airflow(clock)
-    airflow.start("orders", "manual__1")
-    await airflow.settle()
+    airflow = await failed_world(clock)
     async with open_ward(tmp_path, airflow, clock) as ward:
 
         async def away(task: TaskRef) -> TaskSnapshot:
@@ -256,9 +259,7 @@ async def test_what_was_accepted_in_time_to_come_is_looked_at_once_the_clock_is_
     tmp_path: Path, clock: Clock
 ) -> None:
     """Whoever accepted it was killed before its next poll: nobody who ran saw the clock go back."""
-    airflow = make_airflow(clock)
-    airflow.start("orders", "manual__1")
-    await airflow.settle()
+    airflow = await failed_world(clock)
     async with open_ward(tmp_path, airflow, clock) as ward:
         await ward.service.intake.poll()
         clock.forward(7200)
@@ -274,9 +275,7 @@ async def test_what_was_accepted_in_time_to_come_is_looked_at_once_the_clock_is_
 async def test_an_incident_put_to_sleep_in_time_to_come_is_woken_once_the_clock_is_put_back(
     tmp_path: Path, clock: Clock
 ) -> None:
-    airflow = make_airflow(clock)
-    airflow.start("orders", "manual__1")
-    await airflow.settle()
+    airflow = await failed_world(clock)
     async with open_ward(tmp_path, airflow, clock) as ward:
         await ward.service.intake.poll()
         clock.forward(7200)
@@ -294,9 +293,7 @@ async def test_an_incident_put_to_sleep_in_time_to_come_is_woken_once_the_clock_
 
 
 async def test_an_orderly_sleep_wakes_nobody(tmp_path: Path, clock: Clock) -> None:
-    airflow = make_airflow(clock)
-    airflow.start("orders", "manual__1")
-    await airflow.settle()
+    airflow = await failed_world(clock)
     async with open_ward(tmp_path, airflow, clock) as ward:
         await ward.report()
         await ward.pass_time(0)

@@ -113,7 +113,10 @@ def test_the_address_of_the_api_itself_stops_the_start_with_a_sentence(
         ({"WEBHOOK_SECRET": ","}, "AIRMEDIC_WEBHOOK_SECRET is wrong: there is nothing"),
         ({"OIDC_AUDIENCE": "airmedic"}, "AIRMEDIC_OIDC_ISSUER must be set"),
         ({"OIDC_JWKS_URL": "https://keys.example/jwks"}, "AIRMEDIC_OIDC_ISSUER must be set"),
-        ({"APPROVAL_WARNING": "PT2H", "APPROVAL_TIMEOUT": "PT1H"}, "a question expires after 3600 s"),
+        (
+            {"APPROVAL_WARNING": "PT2H", "APPROVAL_TIMEOUT": "PT1H"},
+            "must be shorter than AIRMEDIC_APPROVAL_TIMEOUT, which is 3600 s",
+        ),
     ],
     ids=lambda one: next(iter(one)) if isinstance(one, dict) else "",
 )
