@@ -1,4 +1,4 @@
-"""Numbers and names of servers: read where they are the server's, and left alone where they may be anybody's."""
+"""Numbers and names of servers: read where they are the server's, and left alone where they may be others'."""
 
 from __future__ import annotations
 
@@ -97,5 +97,5 @@ def test_what_a_server_says(base: KnowledgeBase, log: str, cause: RootCause, tra
         ),
     ],
 )
-def test_what_may_be_anybodys(base: KnowledgeBase, log: str, wrong: RootCause) -> None:
+def test_what_may_be_of_others(base: KnowledgeBase, log: str, wrong: RootCause) -> None:
     assert base.diagnose(Case(log=TaskLog(text=log))).root_cause is not wrong
