@@ -1,4 +1,4 @@
-"""Numbers and names of servers: read where they are the server's, and left alone where they may be others'."""
+"""Numbers and names of servers: read where they are the server's, left alone where they may be others'."""
 
 from __future__ import annotations
 
