@@ -30,6 +30,7 @@ _PROGRESS = (1.0, 0.85, 0.7, 0.6, 0.5)
 LONG_AFTER = 5  #: lines of ordinary work after which a bare complaint, too, was left behind
 LEFT_BEHIND = 0.7
 BESIDE = 0.7  #: what a line counts that is beside the work, when the work went on after it
+QUOTED_CODE = 0.4  #: what a line of source code counts that a message points at
 LAST_WORDS = 8  #: a child that failed without an error often said why just before it ended
 QUOTED = 4_000  # characters of a line
 
@@ -38,6 +39,7 @@ DEALT_WITH = 0.2  #: what a complaint weighs that tells in the same line what wa
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
+_CARET = re.compile(r"\s{2,}[~^]+\s*$")
 _WRONG = frozenset({Mark.ERRORISH, Mark.BLUNT, Mark.RETRYING, Mark.NOT_SUCCESS})
 _FRAME = frozenset({Mark.NOISE, Mark.STACK})  #: around what is said
 _WRAPPER = re.compile(
@@ -251,7 +253,11 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
         errorish = Mark.ERRORISH in mark or not plain(line)
+        if _pointed_at(lines, position):
+            errorish, weight = False, weight * QUOTED_CODE
         text = words_of(line.text, counters=Mark.NONE_BAD in mark)
+        if errorish and (more := _goes_on(lines, position)):
+            text = f"{text}\n{more}"
         over = line.number in course.got_over or (Mark.RECOVERS in mark and Mark.GIVES_UP not in mark)
         aside = Mark.ASIDE in mark
         pieces.append(
@@ -268,6 +274,20 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
             )
         )
     return pieces
+
+
+def _pointed_at(lines: Sequence[LogLine], position: int) -> bool:
+    """A line of source code that a compiler or run time shows, with a caret below: it says nothing."""
+    after = lines[position + 1 : position + 2]
+    return bool(after) and after[0].number == lines[position].number + 1 and bool(_CARET.match(after[0].text))
+
+
+def _goes_on(lines: Sequence[LogLine], position: int) -> str:
+    """The rest of a message that only begins in its line (`Error in f(x) :`) and is indented below it."""
+    line, after = lines[position], lines[position + 1 : position + 2]
+    if not after or not line.text.rstrip().endswith(":") or after[0].number != line.number + 1:
+        return ""
+    return after[0].text.strip() if after[0].text.startswith("  ") else ""
 
 
 def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, course: Course) -> float:

@@ -77,6 +77,13 @@ _DOING = (
     r"( [\w'-]+){0,4}\W*$"
 )
 
+#: a property of an object that Node.js shows with an error: none of the error's own words
+_SHOWN_OBJECT = (
+    r"^\s+(\[Symbol\([^)]+\)\]: [^\n]*"
+    r"|('[^']+'|[\w$]+): (undefined|\[(Function|Circular|class|Getter)\b[^\n]*"
+    r"|\[?(Object|Array|Symbol)\b[^\n]*|(\w+ )?[\[{]+),?)$"
+)
+
 _TRAITS = {
     Mark.ERRORISH: (
         r"(?i)\b(error|exception|fail(ed|ure|s)?|fatal|denied|refused|timed? ?out|unable|cannot"
@@ -85,7 +92,7 @@ _TRAITS = {
         r"|expired|unauthori[sz]ed|violat\w*|mismatch\w*|terminated|evicted|lost|does not|doesn't"
         r"|no space left|too many open|out of memory|exhausted|SIG(TERM|KILL|HUP|INT)|drain(ing|ed)"
         r"|preempted|terminating|maintenance|cordoned"
-        r"|un(bound|defined)"
+        r"|un(bound|defined)|must (have|not)|oom[_ -]?kills?[ =:]+[1-9]\d*"
         r"|not (defined|provided|set|available|supported|allowed|valid|ready|running|writable"
         r"|readable)|is required"
         r"|panicked|out of (bounds|range)|unexpected|too (many|long|large|small|few|old|new)|illegal"
@@ -140,7 +147,9 @@ _TRAITS = {
         r"|Rendering template|Using connection ID|Traceback \(most|Output:$"
         r"|SLF4J:|log4j:|debconf:|tput:|stty:|mesg:|npm (WARN|notice)|Warning: Permanently added"
         r"|Deleting pod|Pod \S+ has phase|Creating ssh_client|Starting remote job)"
-        r"|NativeCodeLoader|StatusLogger|LD_PRELOAD cannot be preloaded|setlocale: |Setting locale failed"
+        r"|"
+        + _SHOWN_OBJECT
+        + r"|NativeCodeLoader|StatusLogger|LD_PRELOAD cannot be preloaded|setlocale: |Setting locale failed"
     ),
     Mark.BLUNT: (
         r"(?i)\b(errors?|fatal|exception|panic|fail(ed|ure|s)?|aborted|killed|denied|refused|forbidden|cannot"
@@ -225,6 +234,7 @@ _TRAITS = {
         r"|(note|help): (run with|Some details|this error originates)|Node\.js v\d|node:internal/|[{}\]]$"
         r"|(errno|code|syscall|path|address|port|fatal): (-?\d+|'[^']*'|true|false),?$|\^+$"
         r"|\[C\]: in |Calls: |Execution halted$|\t?/\S+\.(go|rs):\d+ \+0x)"
+        r"|" + _SHOWN_OBJECT
     ),
 }
 

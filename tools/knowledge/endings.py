@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 from graph.domain import RootCause
 from tools.diagnosis import Case
-from tools.evidence import Evidence
+from tools.evidence import Evidence, Piece
 from tools.knowledge.linking import LEAD, REASON_LINES
-from tools.knowledge.ranking import JUST, STANDS, SURE, WITHIN, Candidate, Hit, raised
+from tools.knowledge.ranking import JUST, STANDS, SURE, WITHIN, WRAPPER, Candidate, Hit, raised
 
 Candidates = list[Candidate]
 SAYS = 0.6  #: least strength of what a message is read to say
+OPEN = 0.34  #: least weight of a complaint that ordinary work followed, and that was not tried again
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
 _STATUS = re.compile(
     r"(?i)(?:HTTP(?:/[\d.]+)?|status|code|answered|returned|responded|response)\W{0,3}([45]\d\d)\b"
@@ -138,5 +139,30 @@ def as_it_stood(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     return candidates
 
 
+def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Work went on for a while, then the task failed without a word: what was complained of before is why."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.why or top.cause is not RootCause.EXTERNAL_JOB_FAILED:
+        return candidates
+    if top.best.entry.strength > WRAPPER or top.best.entry.own:
+        return candidates
+    told = {
+        other.cause: hit.piece.line
+        for other in candidates[1:]
+        for hit in other.hits
+        if hit.patterns and hit.entry.strength >= SURE and _left_open(hit.piece)
+    }
+    if len(told) != 1:
+        return candidates
+    ((cause, line),) = told.items()
+    return raised(candidates, cause, top.score + LEAD, f"line {line} is the only complaint")
+
+
+def _left_open(piece: Piece) -> bool:
+    """A complaint, below no other level, of a thing that was neither tried again nor got over."""
+    stands = piece.errorish and not (piece.recovered or piece.aside)
+    return stands and piece.kind == "line" and piece.weight >= OPEN
+
+
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
-RULES: Sequence[Rule] = (status_told, peer_died, tidied, host_of_nothing, as_it_stood)
+RULES: Sequence[Rule] = (status_told, peer_died, tidied, host_of_nothing, as_it_stood, only_complaint)

@@ -24,6 +24,7 @@ from tools.knowledge import context, course, entries, facts, ordinary, refine
 from tools.knowledge.confidence import Calibration
 from tools.knowledge.disputed import disputed
 from tools.knowledge.entries import Entry, Knowledge
+from tools.knowledge.exits import ExitStatuses
 from tools.knowledge.learned import Reader
 from tools.knowledge.lexicon import OF_CLASS, Lexicon
 from tools.knowledge.pooling import Pool
@@ -63,8 +64,16 @@ _CARRIES = re.compile(
 class KnowledgeBase:
     """General knowledge of the software pipelines run on, as data. Pure, quick, never raises on a bad log."""
 
-    def __init__(self, knowledge: Knowledge, lexicon: Lexicon, calibration: Calibration, pool: Pool) -> None:
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        lexicon: Lexicon,
+        exits: ExitStatuses,
+        calibration: Calibration,
+        pool: Pool,
+    ) -> None:
         self._knowledge = knowledge
+        self._exits = exits
         self._calibration = calibration
         self._scanner = Scanner(knowledge.patterns)
         self._lexicon = lexicon
@@ -75,7 +84,8 @@ class KnowledgeBase:
         """The shipped knowledge and, on top of it, a folder of the user's own files."""
         knowledge = entries.load(extra_folder)
         lexicon = Lexicon.load(knowledge.causes, extra_folder)
-        return cls(knowledge, lexicon, Calibration.load(), Pool.load())
+        exits = ExitStatuses.load(knowledge.causes, extra_folder)
+        return cls(knowledge, lexicon, exits, Calibration.load(), Pool.load())
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -91,6 +101,7 @@ class KnowledgeBase:
         evidence.pieces = [one for one in evidence.pieces if id(one) not in harmless] or evidence.pieces
         candidates = rank(_besides(read, harmless))
         candidates = refine.apply(case, evidence, candidates)
+        candidates = self._exits.apply(evidence, candidates)
         candidates, told = context.apply(case, evidence, candidates)
         alone = self._calibration.confidence(candidates)
         sure = Sure(alone, alone >= self._calibration.answer_from)

@@ -16,8 +16,15 @@ Candidates = list[Candidate]
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
 SAID = 4  #: lines before the failure that may tell what it stumbled over
 LEAD = 0.06
-_KEY = re.compile(r"^(?:\w+\.)*KeyError: ['\"]([^'\"\n]{1,80})['\"]")
-_LISTED = re.compile(r"(?i)\b(?:keys|columns|fields|header|headers|attributes|names)\b[^\n]{0,25}[:=(\[{]")
+_KEY = re.compile(
+    r"^(?:\w+\.)*KeyError: ['\"]([^'\"\n]{1,80})['\"]|\bkey not found: [\":]([\w .-]{1,80})\"? \(KeyError\)"
+)
+_LISTED = re.compile(
+    r"(?i)\b(?:keys|columns|fields|header|headers|attributes|names)\b[^\n]{0,25}[:=(\[{]"
+    r"|\bheaders? \w+(?:[|;,] ?\w+){2,}"
+)
+#: what the entries call an asking for a key that is not there
+_OF_A_KEY = frozenset({RootCause.CODE_ERROR, RootCause.MISSING_DATA})
 #: names printed and nothing else: `['t2m', 'lat']`
 _BARE = re.compile(
     r"^\W{0,3}(?:\[|dict_keys\(\[|Index\(\[|\{)'[^'\n]{1,60}'(?:, ?'[^'\n]{1,60}')*[\])}]{1,2}\W*$"
@@ -103,6 +110,8 @@ _EFFECT = re.compile(
     r"|No module named|cannot find module|no password supplied"
     r"|(?:localhost|127\.0\.0\.1)[^\n]{0,60}refused|ECONNREFUSED (?:127\.0\.0\.1|localhost|::1)"
     r"|(?:input|file|frame|table) is empty|\b(?:0|no|zero) rows\b|rows loaded: 0"
+    r"|\bexpected \d[^\n]{0,60}\b(?:found|got|received|have|only) (?:0|none|no)\b"
+    r"|\b(?:0|none|no|zero) of (?:the )?\d+ [a-z]+\b"
 )
 _NO_REASON = frozenset(
     {RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.EXTERNAL_JOB_FAILED, RootCause.QUERY_ERROR}
@@ -136,13 +145,14 @@ def said_before(evidence: Evidence, count: int = SAID) -> list[LogLine]:
 def _keys_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """The log lists the keys or columns that came, and the one that was asked for is not among them."""
     top = candidates[0] if candidates else None
-    if top is None or top.best is None or top.cause is not RootCause.CODE_ERROR:
+    if top is None or top.best is None or top.cause not in _OF_A_KEY:
         return candidates
-    match = _KEY.match(top.best.piece.text)
+    match = _KEY.search(top.best.piece.text)
     if match is None:
         return candidates
+    name = match[1] or match[2]
     listed = [line for line in said_before(evidence) if _LISTED.search(line.text) or _BARE.match(line.text)]
-    key = re.compile(rf"(?<!\w){re.escape(match.group(1))}(?!\w)")
+    key = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
     came = [line for line in listed if not key.search(_newest(line.text))]
     if not came:
         return candidates
@@ -150,7 +160,7 @@ def _keys_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
         candidates,
         RootCause.SCHEMA_DRIFT,
         max(0.88, top.score + LEAD),
-        f"line {came[-1].number} lists what came, without {match.group(1)!r}",
+        f"line {came[-1].number} lists what came, without {name!r}",
     )
 
 
@@ -199,7 +209,7 @@ def _nothing_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     if top is None or top.best is None or top.cause not in (RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH):
         return candidates
     stumbled = _STUMBLED.search(_message(top.best.piece)) is not None
-    if not stumbled and _KEY.match(top.best.piece.text) is None:
+    if not stumbled and _KEY.search(top.best.piece.text) is None:
         return candidates
     nothing = _NOTHING if stumbled else _EMPTY  # a key may be missing from what came, too
     empty = next((line for line in reversed(said_before(evidence)) if nothing.search(line.text)), None)
