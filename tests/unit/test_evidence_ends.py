@@ -97,3 +97,18 @@ def test_a_key_that_the_header_does_not_list_is_drift(base: KnowledgeBase) -> No
         "tariff: 399 lines, header sku|netto_preis|currency|valid_from",
     )
     assert told.root_cause is RootCause.SCHEMA_DRIFT
+
+
+def test_a_session_that_was_hung_up_is_the_network(base: KnowledgeBase) -> None:
+    frame = '  File "/usr/local/lib/python3.11/ftplib.py", line 218, in getline'
+    log = [f"{STAMP} INFO - logged in", f"{STAMP} ERROR - Task failed with exception"]
+    log += ["Traceback (most recent call last):", frame, "EOFError"]
+    told = base.diagnose(Case(log=TaskLog(text="\n".join(log))))
+    assert (told.root_cause, told.transient) == (RootCause.NETWORK_UNREACHABLE, True)
+
+
+def test_a_command_of_airflow_that_fails_at_its_database_is_the_platform(base: KnowledgeBase) -> None:
+    frame = '  File "/venv/lib/airflow/utils/orm_event_handlers.py", line 50, in set_sqlite_pragma'
+    error = "sqlalchemy.exc.DatabaseError: (sqlite3.DatabaseError) database disk image is malformed"
+    told = read(base, "Traceback (most recent call last):", frame, error)
+    assert told.root_cause is RootCause.PLATFORM_ERROR

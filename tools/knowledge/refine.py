@@ -30,7 +30,7 @@ _STORING = frozenset({"_push_xcom_if_needed", "_xcom_push", "xcom_push", "_xcom_
 #: Airflow's own code apart from operators, hooks and providers
 _MACHINERY = re.compile(
     r"airflow/(?:models|jobs|executors|settings|cli|dag_processing|serialization|secrets|api_fastapi|utils/session"
-    r"|utils/db|api_internal|sdk/api|sdk/execution_time/(?:comms|supervisor)|sdk/bases/xcom|timetables|__main__)"
+    r"|utils/db|api_internal|sdk/api|sdk/execution_time/(?:comms|supervisor)|sdk/bases/xcom|timetables|__main__|utils/orm_event_handlers)"
 )
 #: functions of it through which every task passes
 _ON_THE_WAY = frozenset(
@@ -42,6 +42,7 @@ _RAN_OUT_OF_TIME = frozenset({"AirflowSensorTimeout", "AirflowTaskTimeout", "Tas
 _AT_WORK = frozenset({"execute", "execute_callable", "poke", "execute_complete", "render_templates"})
 _OF_THE_PLACE = frozenset(
     {RootCause.SCHEMA_DRIFT, RootCause.PERMISSION_DENIED, RootCause.STORAGE_EXHAUSTED, RootCause.TIMEOUT}
+    | {RootCause.TYPE_MISMATCH}
 )
 _DONE = re.compile(r"^Done\. Returned value was|^Pushing xcom|Marking task as SUCCESS")
 _KILLED = re.compile(r"(?i)\bkilled\b|KilledWorker|terminated abruptly|\b137\b|SIGKILL|signal:? 9\b|-9\b")
@@ -192,10 +193,13 @@ def _in_airflow_itself(case: Case, evidence: Evidence, candidates: Candidates) -
     inner = top.best.piece.raised
     if top.cause not in _SHARED | _OF_THE_PLACE or (inner is not None and inner.short in _RAN_OUT_OF_TIME):
         return candidates
-    for raised_ in evidence.chain.raised:
+    chain = evidence.chain.raised
+    if inner is not None and inner not in chain:
+        chain = [inner]  # what a child process printed: a command of Airflow's own
+    for raised_ in chain:
         if any(f.function in _AT_WORK or (f.of_user and "dags" in f.file) for f in raised_.frames):
             return candidates
-    frames = [f for r in evidence.chain.raised for f in r.frames if _MACHINERY.search(f.file)]
+    frames = [f for r in chain for f in r.frames if _MACHINERY.search(f.file)]
     if not any(f.function not in _ON_THE_WAY for f in frames):
         return candidates
     return raised(
