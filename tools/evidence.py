@@ -75,6 +75,7 @@ class Evidence:
     lines: dict[int, LogLine]
     pieces: list[Piece]
     chain: Chain | None = None  #: the exception chain that ended the task
+    child: Chain | None = None  #: the last one that a failed child process printed
     end: int = 0  #: line of the failure's end; 0 when the log shows none
     total: int = 0
     order: list[LogLine] = field(default_factory=list)
@@ -129,9 +130,10 @@ def read(log: TaskLog) -> Evidence:
     final = _final_chain(chains, evidence.end, lines)
     evidence.chain = final
     started = started_at(lines)
-    inner = _of_child([c for c in chains if c.last > started], final)
+    evidence.child = _of_child([c for c in chains if c.last > started], final)
     for chain in chains:
-        evidence.pieces += _chain_pieces(chain, chain is final or chain is inner, lines, started)
+        last = chain is final or chain is evidence.child
+        evidence.pieces += _chain_pieces(chain, last, lines, started)
     inside = {n for chain in chains for r in chain.raised for n in range(r.first, r.last + 1)}
     evidence.pieces += _line_pieces([line for line in lines if line.number not in inside], evidence)
     return evidence

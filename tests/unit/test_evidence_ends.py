@@ -108,7 +108,18 @@ def test_a_session_that_was_hung_up_is_the_network(base: KnowledgeBase) -> None:
 
 
 def test_a_command_of_airflow_that_fails_at_its_database_is_the_platform(base: KnowledgeBase) -> None:
-    frame = '  File "/venv/lib/airflow/utils/orm_event_handlers.py", line 50, in set_sqlite_pragma'
-    error = "sqlalchemy.exc.DatabaseError: (sqlite3.DatabaseError) database disk image is malformed"
-    told = read(base, "Traceback (most recent call last):", frame, error)
+    trace = "Traceback (most recent call last):"
+    told = read(
+        base,
+        trace,
+        '  File "/venv/lib/sqlalchemy/engine/default.py", line 1192, in do_execute',
+        "sqlite3.OperationalError: no such table: connection",
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        trace,
+        '  File "/venv/lib/airflow/cli/commands/connection_command.py", line 277, in connections_export',
+        '  File "/venv/lib/sqlalchemy/engine/base.py", line 1494, in execute',
+        "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: connection",
+    )
     assert told.root_cause is RootCause.PLATFORM_ERROR

@@ -9,6 +9,7 @@ from dataclasses import replace
 from graph.domain import Facts, Remediation, RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence
+from tools.evidence_traces import Frame
 from tools.knowledge import course, endings, linking, unread
 from tools.knowledge.entries import Entry, Knowledge
 from tools.knowledge.ranking import GENERIC, Candidate, raised
@@ -40,6 +41,8 @@ _ON_THE_WAY = frozenset(
 #: raised in that code for the task's own limit
 _RAN_OUT_OF_TIME = frozenset({"AirflowSensorTimeout", "AirflowTaskTimeout", "TaskDeferralTimeout"})
 _AT_WORK = frozenset({"execute", "execute_callable", "poke", "execute_complete", "render_templates"})
+#: whose functions are called `execute`, too
+_OF_A_DRIVER = re.compile(r"/(?:sqlalchemy|psycopg\w*|asyncpg|aiosqlite|pymysql|MySQLdb)/")
 _OF_THE_PLACE = frozenset(
     {RootCause.SCHEMA_DRIFT, RootCause.PERMISSION_DENIED, RootCause.STORAGE_EXHAUSTED, RootCause.TIMEOUT}
     | {RootCause.TYPE_MISMATCH}
@@ -194,10 +197,10 @@ def _in_airflow_itself(case: Case, evidence: Evidence, candidates: Candidates) -
     if top.cause not in _SHARED | _OF_THE_PLACE or (inner is not None and inner.short in _RAN_OUT_OF_TIME):
         return candidates
     chain = evidence.chain.raised
-    if inner is not None and inner not in chain:
-        chain = [inner]  # what a child process printed: a command of Airflow's own
+    if inner is not None and evidence.child is not None and inner in evidence.child.raised:
+        chain = evidence.child.raised  # a command of Airflow's own
     for raised_ in chain:
-        if any(f.function in _AT_WORK or (f.of_user and "dags" in f.file) for f in raised_.frames):
+        if any(_of_the_work(frame) for frame in raised_.frames):
             return candidates
     frames = [f for r in chain for f in r.frames if _MACHINERY.search(f.file)]
     if not any(f.function not in _ON_THE_WAY for f in frames):
@@ -209,6 +212,13 @@ def _in_airflow_itself(case: Case, evidence: Evidence, candidates: Candidates) -
         "raised in Airflow's own machinery",
         passes=top.best.entry.transient,
     )
+
+
+def _of_the_work(frame: Frame) -> bool:
+    """An operator's or a DAG's own frame."""
+    if frame.of_user and "dags" in frame.file:
+        return True
+    return frame.function in _AT_WORK and not _OF_A_DRIVER.search(frame.file)
 
 
 def _work_was_done(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
