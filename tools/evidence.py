@@ -248,14 +248,15 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         if distance < 0 and evidence.chain is not None and Mark.ERRORISH in mark:
             distance = LAST_WORDS  # what a task printed may be flushed after Airflow told of its failure
         quiet = mark <= QUIET and plain(line) and distance > QUIET_LINES
-        repeats = evidence.chain is not None and _REPEATS.match(line.text)
-        if quiet or repeats or Mark.NOISE in mark or not line.text.strip():
+        if quiet or Mark.NOISE in mark or not line.text.strip():
+            continue
+        if evidence.chain is not None and Mark.END in mark and _REPEATS.match(line.text):
             continue
         weight = _weigh(line, mark, distance, course.after[position], course)
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
         errorish = Mark.ERRORISH in mark or not plain(line)
-        if _pointed_at(lines, position):
+        if errorish and _pointed_at(lines, position):
             errorish, weight = False, weight * QUOTED_CODE
         text = words_of(line.text, counters=Mark.NONE_BAD in mark)
         if errorish and (more := _goes_on(lines, position)):

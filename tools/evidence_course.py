@@ -67,6 +67,7 @@ def course_of(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: in
 def _got_over(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: int) -> frozenset[int]:
     """Complaints about a thing of which a later line says that it went well."""
     fine: set[str] = set()
+    unread: list[str] = []  # lines that went well and were not asked yet what they are about
     lately: list[int] = []
     over = set()
     for position in range(min(end, len(lines)) - 1, -1, -1):
@@ -75,10 +76,13 @@ def _got_over(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: in
             if plain_end(mark):
                 continue
             same = line.level != "error" and _same_matter(lines, position, lately)
-            if same or (fine and not fine.isdisjoint(_things(line.text))):
+            things = _things(line.text) if not same and (fine or unread) else set()
+            while things and unread and len(fine) < MOST_THINGS:
+                fine |= _things(unread.pop())
+            if same or not fine.isdisjoint(things):
                 over.add(line.number)
-        elif Mark.FINE in mark and plain(line) and len(fine) < MOST_THINGS:
-            fine.update(_things(line.text))
+        elif Mark.FINE in mark and plain(line):
+            unread.append(line.text)
             if Mark.CLOSING not in mark:
                 lately.append(position)
     return frozenset(over)
