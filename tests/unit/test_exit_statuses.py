@@ -140,3 +140,9 @@ def test_a_script_tells_of_the_program_and_its_status(base: KnowledgeBase) -> No
         bash("/srv/jobs/people.sh", 1, "adding 40 entries", "people: ldapadd rc=68, 38 entries in the tree"),
     )
     assert told.root_cause is RootCause.CONSTRAINT_VIOLATION
+
+
+def test_a_command_written_by_a_stranger_takes_no_time(base: KnowledgeBase) -> None:
+    for told in ("[" * 3_900, "[" + "-" * 3_900 + "1]", "'" * 3_900, "a." * 1_900, "[" + "'\\" * 1_900 + "]"):
+        log = bash("true", 7, *(f"Running command: {told}" for _ in range(20)), told)
+        assert read(base, log).root_cause in (RootCause.EXTERNAL_JOB_FAILED, RootCause.UNKNOWN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -30,9 +29,11 @@ _RUNS = re.compile(r"\b(?:Running|Executing) command: (.+)", re.DOTALL)
 _CALLED = re.compile(r"\bCommand '(.+)' returned non-zero exit status", re.DOTALL)
 #: what scripts print of a program they ran: `ldapadd rc=65`, `rsync exit status 23`
 _PRINTED = re.compile(
-    r"\b([a-z][\w.-]*)[ :]+(?:rc|exit|exited|returned|status|exit (?:code|status)) ?[ =:]? ?(\d{1,3})\b"
+    r"\b([a-z][\w.-]{0,40})[ :]+(?:rc|exit|exited|returned|status|exit (?:code|status)) ?[ =:]? ?(\d{1,3})\b"
 )
 _TRACED = re.compile(r"^\++ (\S.*)")  #: what `set -x` prints of each command
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")  #: a word of a list as Python prints it
+_ESCAPED = re.compile(r"\\(.)")
 _BETWEEN = re.compile(r"&&|\|\||[;|&\n(){}]")
 _SET = re.compile(r"^\w+=")
 #: run what follows them
@@ -228,11 +229,9 @@ def _script(told: str) -> str:
     """The command as a shell would read it, of a list the script that its shell runs."""
     if not told.startswith("["):
         return told
-    try:
-        listed = ast.literal_eval(told)
-    except (ValueError, SyntaxError):
+    if not told.endswith("]"):
         return ""  # cut off
-    words = [str(word) for word in listed] if isinstance(listed, list) else []
+    words = [_ESCAPED.sub(r"\1", (one or other).replace("\\n", "\n")) for one, other in _QUOTED.findall(told)]
     if not words:
         return ""
     if PurePosixPath(words[0]).name in _SHELLS and len(words) > 2 and words[1].startswith("-"):
