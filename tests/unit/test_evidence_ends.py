@@ -123,3 +123,16 @@ def test_a_command_of_airflow_that_fails_at_its_database_is_the_platform(base: K
         "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: connection",
     )
     assert told.root_cause is RootCause.PLATFORM_ERROR
+
+
+def test_what_stumbles_over_an_answer_is_no_rival_to_it(base: KnowledgeBase) -> None:
+    told = read(
+        base,
+        "GET /geocode?q=Kiel -> 200",
+        "GET /geocode?q=Jena -> 429",
+        'PHP Fatal error:  Uncaught ErrorException: Undefined array key "results" in /srv/geocode.php:10',
+        "Stack trace:",
+        "#0 /srv/jobs/geocode.php(13): geocode()",
+        "#1 {main}",
+    )
+    assert (told.root_cause, told.transient) == (RootCause.RATE_LIMITED, True)

@@ -10,7 +10,7 @@ from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.evidence_lines import LogLine
 from tools.evidence_text import words_of
-from tools.knowledge.ranking import Candidate, Hit, lower, raised
+from tools.knowledge.ranking import WITHIN, Candidate, Hit, lower, raised
 
 Candidates = list[Candidate]
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
@@ -105,7 +105,8 @@ _EFFECT = re.compile(
     r"|tag mismatch|mismatched tag|short write|write (?:error|failed)|truncated|JSONDecode|JSONParse"
     r"|unexpected token|expecting value"
     r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by zero|divided by 0"
-    r"|invalid literal for|KeyError|IndexError|StopIteration|no element|nothing to (?:do|process|load)"
+    r"|undefined (?:array key|index|offset|property)|invalid literal for"
+    r"|KeyError|IndexError|StopIteration|no element|nothing to (?:do|process|load)"
     r"|from versions: none|no matching distribution|can(?:'t|not) open file|No such file or directory"
     r"|No module named|cannot find module|no password supplied"
     r"|(?:localhost|127\.0\.0\.1)[^\n]{0,60}refused|ECONNREFUSED (?:127\.0\.0\.1|localhost|::1)"
@@ -316,6 +317,25 @@ def _came_of(case: Case, evidence: Evidence, candidates: Candidates) -> Candidat
     return _by_reason(evidence, candidates, never, after=_SAME_REPORT)
 
 
+def _led_to(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """The reason is found already, and what stumbled over it a few lines later is no rival to it."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.why or top.cause in _NO_REASON:
+        return candidates
+    reason = top.best.piece
+    stands = reason.errorish and not (reason.recovered or reason.aside or reason.final)
+    if not stands or reason.kind != "line" or top.best.entry.strength < REASON:
+        return candidates
+    for other in candidates[1:]:
+        effect = other.best.piece if other.best is not None else None
+        if effect is None or other.cause not in WITHIN or not _EFFECT.search(_message(effect)):
+            continue
+        near = 0 < effect.line - reason.line <= REASON_LINES
+        if near and not evidence.went_well_between(reason.line, effect.line):
+            return raised(candidates, top.cause, top.score, f"line {effect.line} stumbled over it")
+    return candidates
+
+
 def _turned_away(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """An answer that never came, after the server told why it would not answer."""
     top = candidates[0] if candidates else None
@@ -392,6 +412,7 @@ RULES: Sequence[Rule] = (
     _value_shown,
     _why_unreachable,
     _came_of,
+    _led_to,
     _turned_away,
     _started_after,
 )
