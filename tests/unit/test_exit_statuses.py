@@ -146,3 +146,9 @@ def test_a_command_written_by_a_stranger_takes_no_time(base: KnowledgeBase) -> N
     for told in ("[" * 3_900, "[" + "-" * 3_900 + "1]", "'" * 3_900, "a." * 1_900, "[" + "'\\" * 1_900 + "]"):
         log = bash("true", 7, *(f"Running command: {told}" for _ in range(20)), told)
         assert read(base, log).root_cause in (RootCause.EXTERNAL_JOB_FAILED, RootCause.UNKNOWN)
+
+
+def test_a_status_that_was_got_over_is_no_cause(base: KnowledgeBase) -> None:
+    said = ("fetching from mirror 1", "curl rc=28, next mirror", "fetched from mirror 2", "closing the month")
+    told = read(base, bash("/srv/jobs/close.sh", 1, *said))
+    assert told.root_cause in (RootCause.EXTERNAL_JOB_FAILED, RootCause.UNKNOWN)

@@ -38,45 +38,14 @@ _BETWEEN = re.compile(r"&&|\|\||[;|&\n(){}]")
 _SET = re.compile(r"^\w+=")
 #: run what follows them
 _WRAPPERS = frozenset(
-    {"command", "env", "exec", "ionice", "nice", "nohup", "stdbuf", "sudo", "time"} | {"timeout"}
+    {"command", "env", "exec", "ionice", "nice", "nohup", "stdbuf", "sudo", "time", "timeout"}
 )
 _AMOUNT = re.compile(r"^\d+(?:\.\d+)?[smhd]?$")
 #: do no work that fails with a number of its own
 _SHELL = frozenset(
-    {
-        "!",
-        ".",
-        ":",
-        "[",
-        "[[",
-        "cd",
-        "date",
-        "do",
-        "done",
-        "echo",
-        "else",
-        "esac",
-        "exit",
-        "export",
-        "fi",
-        "for",
-    }
-    | {
-        "if",
-        "local",
-        "mkdir",
-        "printf",
-        "read",
-        "set",
-        "shopt",
-        "sleep",
-        "source",
-        "test",
-        "then",
-        "trap",
-        "true",
-    }
-    | {"ulimit", "umask", "unset", "until", "while"}
+    {"!", ".", ":", "[", "[[", "cd", "date", "do", "done", "echo", "else", "esac", "exit", "export", "fi"}
+    | {"for", "if", "local", "mkdir", "printf", "read", "set", "shopt", "sleep", "source", "test", "then"}
+    | {"trap", "true", "ulimit", "umask", "unset", "until", "while"}
 )
 _SHELLS = frozenset({"bash", "dash", "ksh", "sh", "zsh"})
 
@@ -149,7 +118,8 @@ class ExitStatuses:
         """The program whose status the script itself told of, in one of its last lines."""
         for line in reversed(evidence.order[-END_LINES:]):
             for name, status in _PRINTED.findall(line.text):
-                if meaning := self._known.get((name, int(status))):
+                meaning = self._known.get((name, int(status))) if name != ANY else None
+                if meaning is not None and not evidence.went_well_between(line.number, evidence.end):
                     return name, int(status), meaning, line.number
         return None
 
