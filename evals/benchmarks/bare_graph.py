@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
@@ -82,3 +83,8 @@ async def measure_bare(database_url: str | None, count: int, *, waits: bool) -> 
         return await rate(bare_graph(None, waits=False), count, waits=False)
     async with stock_saver(database_url) as saver:
         return await rate(bare_graph(saver, waits=waits), count, waits=waits)
+
+
+async def measure_in_memory(count: int) -> float:
+    """Runs a second that suspend as a healing does, kept in memory: LangGraph alone."""
+    return await rate(bare_graph(InMemorySaver(), waits=True), count, waits=True)
