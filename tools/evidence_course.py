@@ -81,7 +81,7 @@ def _got_over(lines: Sequence[LogLine], marks: Sequence[frozenset[int]], end: in
                 fine |= _things(unread.pop())
             if same or not fine.isdisjoint(things):
                 over.add(line.number)
-        elif Mark.FINE in mark and plain(line):
+        elif Mark.FINE in mark and Mark.STACK not in mark and plain(line):
             unread.append(line.text)
             if Mark.CLOSING not in mark:
                 lately.append(position)

@@ -233,6 +233,7 @@ _TRAITS = {
         r"|stack (trace|backtrace|traceback):?$"
         r"|(note|help): (run with|Some details|this error originates)|Node\.js v\d|node:internal/|[{}\]]$"
         r"|(errno|code|syscall|path|address|port|fatal): (-?\d+|'[^']*'|true|false),?$|\^+$"
+        r"|while executing$|invoked from within$|\((procedure|file) \"[^\"]+\" line \d+\)$"
         r"|\[C\]: in |Calls: |Execution halted$|\t?/\S+\.(go|rs):\d+ \+0x)"
         r"|" + _SHOWN_OBJECT
     ),

@@ -136,3 +136,23 @@ def test_what_stumbles_over_an_answer_is_no_rival_to_it(base: KnowledgeBase) -> 
         "#1 {main}",
     )
     assert (told.root_cause, told.transient) == (RootCause.RATE_LIMITED, True)
+
+
+def test_a_line_of_a_stack_tells_of_nothing_that_went_well(base: KnowledgeBase) -> None:
+    frames = [f"\tfrom /usr/lib/ruby/3.1.0/net/http.rb:{line}:in `start'" for line in (200, 965, 976, 2005)]
+    error = (
+        "/usr/lib/ruby/3.1.0/net/http.rb:1018:in `initialize': Failed to open TCP connection to a.test:9200"
+    )
+    told = read(base, f"{error} (Connection refused - connect(2)) (Errno::ECONNREFUSED)", *frames * 6)
+    assert (told.root_cause, told.transient) == (RootCause.NETWORK_UNREACHABLE, True)
+
+
+def test_a_folder_that_was_left_out_is_the_only_complaint_of_a_transfer(base: KnowledgeBase) -> None:
+    counted = [f"Number of files: {number}" for number in range(40)]
+    told = read(
+        base,
+        'rsync: [sender] link_stat "/srv/tiles/z14" failed: No such file or directory (2)',
+        *counted,
+        "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394)",
+    )
+    assert told.root_cause is RootCause.MISSING_DATA

@@ -141,26 +141,26 @@ def as_it_stood(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
 
 def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """Work went on for a while, then the task failed without a word: what was complained of before is why."""
-    top = candidates[0] if candidates else None
-    if top is None or top.best is None or top.why or top.cause is not RootCause.EXTERNAL_JOB_FAILED:
-        return candidates
-    if top.best.entry.strength > WRAPPER or top.best.entry.own:
+    ended = next((c for c in candidates if c.cause is RootCause.EXTERNAL_JOB_FAILED), None)
+    if ended is None or ended.best is None or ended.best.entry.own or ended.best.entry.strength > WRAPPER:
         return candidates
     told = {
         other.cause: hit.piece.line
-        for other in candidates[1:]
+        for other in candidates
         for hit in other.hits
-        if hit.patterns and hit.entry.strength >= SURE and _left_open(hit.piece)
+        if hit.patterns and hit.entry.strength >= SURE and _left_open(hit.piece) and other is not ended
     }
-    if len(told) != 1:
+    top = candidates[0]
+    if len(told) != 1 or top.why or (top is not ended and top.cause not in told):
         return candidates
     ((cause, line),) = told.items()
-    return raised(candidates, cause, top.score + LEAD, f"line {line} is the only complaint")
+    score = max(top.score, ended.score) + LEAD
+    return raised(candidates, cause, score, f"line {line} is the only complaint")
 
 
 def _left_open(piece: Piece) -> bool:
     """A complaint, below no other level, of a thing that was neither tried again nor got over."""
-    stands = piece.errorish and not (piece.recovered or piece.aside)
+    stands = piece.errorish and not (piece.recovered or piece.aside or _STATE.search(piece.text[:300]))
     return stands and piece.kind == "line" and piece.weight >= OPEN
 
 
