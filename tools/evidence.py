@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from graph.domain import TaskLog
 from tools.evidence_course import QUIET, Course, course_of, plain, started_at, went_well
-from tools.evidence_lines import LogLine, clean, excerpt
+from tools.evidence_lines import LogLine, clean, excerpt, goes_on, pointed_at
 from tools.evidence_marks import Glance, Mark
 from tools.evidence_text import words_of
 from tools.evidence_traces import Chain, Frame, Raised, find_chains
@@ -39,7 +39,6 @@ DEALT_WITH = 0.2  #: what a complaint weighs that tells in the same line what wa
 CHILD_LINES = 30  #: a child's last exception stands this close to its exit code
 QUIET_LINES = 50  #: plain lines further than this from the end are not evidence
 _GLANCE = Glance()
-_CARET = re.compile(r"\s{2,}[~^]+\s*$")
 _WRONG = frozenset({Mark.ERRORISH, Mark.BLUNT, Mark.RETRYING, Mark.NOT_SUCCESS})
 _FRAME = frozenset({Mark.NOISE, Mark.STACK})  #: around what is said
 _WRAPPER = re.compile(
@@ -256,10 +255,10 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
         kind: Kind = "end" if Mark.END in mark else "line"
         near = 0 <= distance <= NEAR_LINES
         errorish = Mark.ERRORISH in mark or not plain(line)
-        if errorish and _pointed_at(lines, position):
+        if errorish and pointed_at(lines, position):
             errorish, weight = False, weight * QUOTED_CODE
         text = words_of(line.text, counters=Mark.NONE_BAD in mark)
-        if errorish and (more := _goes_on(lines, position)):
+        if errorish and (more := goes_on(lines, position)):
             text = f"{text}\n{more}"
         over = line.number in course.got_over or (Mark.RECOVERS in mark and Mark.GIVES_UP not in mark)
         aside = Mark.ASIDE in mark
@@ -277,20 +276,6 @@ def _line_pieces(lines: Sequence[LogLine], evidence: Evidence) -> list[Piece]:
             )
         )
     return pieces
-
-
-def _pointed_at(lines: Sequence[LogLine], position: int) -> bool:
-    """A line of source code that a compiler or run time shows, with a caret below: it says nothing."""
-    after = lines[position + 1 : position + 2]
-    return bool(after) and after[0].number == lines[position].number + 1 and bool(_CARET.match(after[0].text))
-
-
-def _goes_on(lines: Sequence[LogLine], position: int) -> str:
-    """The rest of a message that only begins in its line (`Error in f(x) :`) and is indented below it."""
-    line, after = lines[position], lines[position + 1 : position + 2]
-    if not after or not line.text.rstrip().endswith(":") or after[0].number != line.number + 1:
-        return ""
-    return after[0].text.strip() if after[0].text.startswith("  ") else ""
 
 
 def _weigh(line: LogLine, mark: frozenset[int], distance: int, after: int, course: Course) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import re2
@@ -27,6 +27,7 @@ _HOT = (
     r"|  file \"|^ +at |^\tat |::(?:end)?group"
 )
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_CARET = re.compile(r"\s{2,}[~^]+\s*$")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
 _LEVELS = {
@@ -235,3 +236,17 @@ def excerpt_of(chunks: Iterable[bytes]) -> str:
         parts.append("\n" * (number - last - 1) + line)
         last = number
     return "\n".join(parts)
+
+
+def pointed_at(lines: Sequence[LogLine], position: int) -> bool:
+    """A line of source code that a compiler or run time shows, with a caret below: it says nothing."""
+    after = lines[position + 1 : position + 2]
+    return bool(after) and after[0].number == lines[position].number + 1 and bool(_CARET.match(after[0].text))
+
+
+def goes_on(lines: Sequence[LogLine], position: int) -> str:
+    """The rest of a message that only begins in its line (`Error in f(x) :`) and is indented below it."""
+    line, after = lines[position], lines[position + 1 : position + 2]
+    if not after or not line.text.rstrip().endswith(":") or after[0].number != line.number + 1:
+        return ""
+    return after[0].text.strip() if after[0].text.startswith("  ") else ""

@@ -9,7 +9,7 @@ from graph.domain import RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.knowledge.linking import LEAD, REASON_LINES
-from tools.knowledge.ranking import JUST, STANDS, SURE, WITHIN, WRAPPER, Candidate, Hit, raised
+from tools.knowledge.ranking import JUST, STANDS, SURE, WITHIN, Candidate, Hit, only_wraps, raised
 
 Candidates = list[Candidate]
 SAYS = 0.6  #: least strength of what a message is read to say
@@ -142,7 +142,7 @@ def as_it_stood(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
 def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """Work went on for a while, then the task failed without a word: what was complained of before is why."""
     ended = next((c for c in candidates if c.cause is RootCause.EXTERNAL_JOB_FAILED), None)
-    if ended is None or ended.best is None or ended.best.entry.own or ended.best.entry.strength > WRAPPER:
+    if ended is None or not only_wraps(ended):
         return candidates
     told = {
         other.cause: hit.piece.line

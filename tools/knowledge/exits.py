@@ -11,7 +11,7 @@ from pydantic import Field
 from graph.domain import Remediation, RootCause
 from tools.evidence import Evidence, Piece
 from tools.knowledge.entries import FOLDER, CauseDefaults, Entry, Strict, read_file
-from tools.knowledge.ranking import WRAPPER, Candidate, Hit
+from tools.knowledge.ranking import Candidate, Hit, only_wraps
 
 NAME = "_exit_statuses.yaml"
 STRENGTH = 0.86  #: an entry called `strong`: a script may end with a number of its own
@@ -94,7 +94,10 @@ class ExitStatuses:
 
     def apply(self, evidence: Evidence, candidates: list[Candidate]) -> list[Candidate]:
         """Let the status speak where nothing but wrappers do."""
-        if candidates and not _only_a_wrapper(candidates[0]):
+        top = candidates[0] if candidates else None
+        if top is not None and (
+            top.cause is not RootCause.EXTERNAL_JOB_FAILED or top.why or not only_wraps(top)
+        ):
             return candidates
         found = self._printed(evidence) or self._ended(evidence)
         if found is None:
@@ -160,13 +163,6 @@ class ExitStatuses:
             says=held.says,
             unless=(),
         )
-
-
-def _only_a_wrapper(top: Candidate) -> bool:
-    """It is known how it ended, and no more."""
-    if top.cause is not RootCause.EXTERNAL_JOB_FAILED or top.why or top.best is None:
-        return False
-    return top.best.entry.strength <= WRAPPER and not top.best.entry.own
 
 
 def _silent(evidence: Evidence) -> bool:

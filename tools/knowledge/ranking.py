@@ -95,6 +95,12 @@ class Candidate:
         return self.hits[0] if self.hits else None
 
 
+def only_wraps(candidate: Candidate) -> bool:
+    """What speaks for it says how it ended, and no more; the user's own knowledge says what it says."""
+    best = candidate.best
+    return best is not None and best.entry.strength <= WRAPPER and not best.entry.own
+
+
 def raised(
     candidates: list[Candidate], cause: RootCause, score: float, why: str, *, passes: bool | None = None
 ) -> list[Candidate]:

@@ -12,7 +12,7 @@ from tools.knowledge import refine
 from tools.knowledge.entries import Knowledge
 from tools.knowledge.learned import Passage, Reader
 from tools.knowledge.pooling import Margins, Pool
-from tools.knowledge.ranking import EFFECTS, WRAPPER, Candidate, Hit
+from tools.knowledge.ranking import EFFECTS, WRAPPER, Candidate, Hit, only_wraps
 
 WORDS_ALONE = 0.85  #: most that words are believed which no entry confirms
 DECISIVE = (
@@ -144,10 +144,9 @@ def _piece(evidence: Evidence, passage: Passage) -> Piece:
 
 def _only_ended(first: Candidate, margins: Margins) -> bool:
     """Nothing but a wrapper speaks, and the words around it do not speak of work that failed elsewhere."""
-    if first.cause is not _ENDED or first.why or first.best is None or not margins:
+    if first.cause is not _ENDED or first.why or not margins:
         return False
-    generic = first.best.entry.strength <= WRAPPER and not first.best.entry.own
-    return generic and max(margins, key=lambda one: margins[one]) is not _ENDED
+    return only_wraps(first) and max(margins, key=lambda one: margins[one]) is not _ENDED
 
 
 def _strong(first: Candidate) -> bool:
