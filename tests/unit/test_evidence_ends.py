@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graph.domain import Diagnosis, RootCause, TaskLog
+from tools import evidence
 from tools.diagnosis import Case
 from tools.knowledge import KnowledgeBase
 
@@ -45,16 +46,12 @@ def test_an_object_that_node_shows_hides_no_error(base: KnowledgeBase) -> None:
     assert (told.root_cause, told.transient) == (RootCause.TIMEOUT, True)
 
 
-def test_source_code_above_a_caret_is_not_read(base: KnowledgeBase) -> None:
-    told = read(
-        base,
-        "line 144 lead must have required property 'email'",
-        "file:///srv/jobs/leads.mjs:8",
-        "  if (!check(one)) throw new Error(`connection to ${host} refused`)",
-        "                         ^",
-        "Error: batch rejected",
-    )
-    assert told.root_cause is RootCause.CONSTRAINT_VIOLATION
+def test_source_code_above_a_caret_is_not_read() -> None:
+    said = ("  throw new Error(`connection to ${host} refused`)", "        ^", "Error: batch rejected")
+    text = "\n".join(f"{STAMP} INFO - {line}" for line in said)
+    complains = {piece.text.strip(): piece.errorish for piece in evidence.read(TaskLog(text=text)).pieces}
+    assert not complains[said[0].strip()]
+    assert complains[said[2]]
 
 
 def test_what_is_missing_after_a_refused_login_is_no_cause(base: KnowledgeBase) -> None:
@@ -136,6 +133,7 @@ def test_what_stumbles_over_an_answer_is_no_rival_to_it(base: KnowledgeBase) -> 
         "#1 {main}",
     )
     assert (told.root_cause, told.transient) == (RootCause.RATE_LIMITED, True)
+    assert "stumbled over it" in told.summary
 
 
 def test_a_line_of_a_stack_tells_of_nothing_that_went_well(base: KnowledgeBase) -> None:
