@@ -10,6 +10,7 @@ from typing import Protocol
 
 from graph.domain import Connection, MemberCounts, Part, RootCause, TaskRef
 from tools.actions import ActionCatalogue
+from tools.airflow_around import Around
 from tools.diagnosis import Case, Diagnostician
 from tools.gateway import AirflowGateway
 from tools.ledger import ActionLedger
@@ -228,3 +229,4 @@ class Deps:
     requests: Requests = field(default_factory=NoRequests)
     members: Members = field(default_factory=NoMembers)
     pace: Pace = field(default_factory=Pace)
+    around: Around | None = None  #: tells what else failed and how the pools are; None asks `airflow`

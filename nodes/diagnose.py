@@ -98,7 +98,7 @@ async def _evidence(state: HealState, deps: Deps) -> tuple[TaskLog, datetime, Co
         return await _log(state, deps), deps.clock()
 
     (log, ready_at), context = await asyncio.gather(
-        whole(), gather_context(deps.airflow, state["failure"], notes)
+        whole(), gather_context(deps.airflow, state["failure"], notes, around=deps.around)
     )
     lost = await lost_heartbeat(deps.airflow, state["failure"], log)
     return log, ready_at, context.model_copy(update={"lost_heartbeat": lost}) if lost else context

@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from enum import Enum
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 from sqlalchemy import (
@@ -24,6 +25,7 @@ from sqlalchemy import (
     delete,
     insert,
     literal,
+    not_,
     or_,
     select,
     update,
@@ -32,7 +34,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel, col
 
-from graph.domain import Part, Status
+from graph.domain import Part, Status, TaskSnapshot
 from graph.errors import LeaseLost
 from server.audit.trail import AuditTrail, audited
 from server.db.database import store_errors
@@ -47,6 +49,7 @@ from server.store_reads import MOVING, StoreReads
 from tools.aside import aside
 
 LEASE = timedelta(seconds=30)
+SETTLING = timedelta(seconds=2)  # in which a lease of our own may not be known yet to who holds it
 
 
 @dataclass
@@ -61,12 +64,30 @@ class Found:
     closed: bool = False  #: nothing goes on from here: the checkpoint goes
 
 
+class Fresh(Enum):
+    """How incidents that nobody has looked at yet stand to those that were waited for."""
+
+    ALIKE = "alike"
+    FIRST = "first"
+    ALONE = "alone"
+
+
 @dataclass(frozen=True)
 class Taken:
     """A leased incident as it was when it was taken up."""
 
     record: IncidentRecord
     checkpoint: bytes | None
+    seen: TaskSnapshot | None = None  #: its task instance, when admission has read it a moment ago
+
+
+class Taker(Protocol):
+    """Who drives what it is handed, without claiming it first."""
+
+    owner: str
+
+    def take(self, lease: Lease, taken: Taken) -> None:
+        """Drive this incident, which has just been opened under its lease."""
 
 
 def insert_once(engine: AsyncEngine, table: type[SQLModel], values: dict[str, Any]) -> Insert:
@@ -119,12 +140,14 @@ def _given_back(_dialect: str, _names: tuple[str, ...]) -> Update:
 def _due(names: tuple[str, ...]) -> Select[int]:
     """Incidents whose time has come and that nobody drives, the longest due first.
 
-    With `b_fresh`, a status, those that have it go before the others.
+    With `b_fresh`, a status, those that have it go before the others; with `b_only` there are no others.
     """
     table = table_of(IncidentRow)
     now = bindparam("b_now", type_=table.c.wake_at.type)
     moving = table.c.status.in_([literal(status) for status in MOVING])
     due = and_(moving, table.c.wake_at <= now, _free(names))
+    if "b_only" in names:
+        due = and_(due, table.c.status == bindparam("b_only"))
     number = bindparam("b_limit", type_=Integer())
     order: list[Any] = [table.c.wake_at]
     if "b_fresh" in names:
@@ -140,7 +163,12 @@ def _free(names: tuple[str, ...]) -> ColumnElement[bool]:
     if "b_owner" not in names:
         return free
     hands = places("b_hand", names)
-    return or_(free, and_(table.c.lease_owner == bindparam("b_owner"), table.c.id.not_in(hands)))
+    time = table.c.lease_until.type
+    # Not what was opened under our lease a moment ago. Of a clock put back since, `lease_until` is too late.
+    lately = table.c.lease_until.between(bindparam("b_just", type_=time), bindparam("b_full", type_=time))
+    opened = and_(table.c.epoch == literal(0), lately)
+    ours = and_(table.c.lease_owner == bindparam("b_owner"), table.c.id.not_in(hands), not_(opened))
+    return or_(free, ours)
 
 
 def _take(_dialect: str, names: tuple[str, ...]) -> Executable:
@@ -190,20 +218,28 @@ class StoreDriving(StoreReads):
         self.writer = GroupWriter(engine, audit=audit)
 
     async def claim_due(
-        self, *, owner: str, limit: int, in_hand: Collection[int] | None = None, fresh_first: bool = False
+        self,
+        *,
+        owner: str,
+        limit: int,
+        in_hand: Collection[int] | None = None,
+        fresh: Fresh = Fresh.ALIKE,
     ) -> list[Lease]:
         """Take the lease of incidents whose time has come. Each claim raises the incident's epoch.
 
-        With `fresh_first`, those that nobody has looked at yet go before those that were waited for.
+        `fresh`: how those that nobody has looked at yet, or that have an answer, stand to the others.
         With `in_hand`, the incidents that the owner drives now, what else is leased to it is free too: it was
         claimed or driven while the database went away.
         """
-        now, hands = self._clock(), {}
+        now = self._clock()
+        hands: dict[str, Any] = {}
         if in_hand is not None:
-            hands = {"b_owner": owner, **listed("b_hand", in_hand or (0,))}
+            until = now + self._lease
+            hands = {"b_owner": owner, "b_just": until - SETTLING, "b_full": until}
+            hands |= listed("b_hand", in_hand or (0,))
         given = {"b_now": now, "b_limit": limit, **hands}
-        if fresh_first:
-            given["b_fresh"] = Status.OPEN.value
+        if fresh is not Fresh.ALIKE:
+            given["b_fresh" if fresh is Fresh.FIRST else "b_only"] = Status.OPEN.value
         with store_errors("claiming incidents"):
             if not await DUE.look(self._engine, given | {"b_limit": 1}):
                 return []

@@ -28,6 +28,7 @@ from graph.errors import (
 )
 from server.correlation import CauseLook
 from server.drift import STEP
+from server.driving import Taker
 from server.events import TaskEvent
 from server.fold_new import Folding, Sorted
 from server.record import IncidentRecord, Occurrence
@@ -74,8 +75,11 @@ class Intake:
         clock: Callable[[], datetime],
         look: CauseLook | None = None,
         rush: Rush | None = None,
+        taker: Callable[[], Taker | None] = lambda: None,
     ) -> None:
+        """`taker`: who drives what is opened now, when somebody has a hand free."""
         self._store = store
+        self._taker = taker
         self._airflow = airflow
         self._airflow_id = airflow_id
         self._stuck_after = stuck_after
@@ -223,7 +227,7 @@ class Intake:
         }
         try:
             incident_id, created = await self._store.open_incident(
-                occurrence, snapshot, data=data, cause=cause
+                occurrence, snapshot, data=data, cause=cause, taker=self._taker()
             )
         except LeaseLost as exc:  # we were stopped meanwhile, and the duty is another's
             log.info("event_taken_up", reason=str(exc))

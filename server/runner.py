@@ -16,20 +16,22 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
 from graph.checkpoint import CarriedSaver
-from graph.domain import Answer, AnswerKind, Outcome, RootCause, Severity, Status
+from graph.domain import Answer, AnswerKind, Outcome, RootCause, Severity, Status, TaskSnapshot
 from graph.errors import AirmedicError, LeaseLost, StoreUnavailable
 from graph.state import HealState
 from nodes.deps import Deps
 from server.background import forever
+from server.db.group_writer import Writing
 from server.draft import Draft
 from server.drift import Drift
-from server.driving import Taken
+from server.driving import Fresh, Taken, Taker
 from server.hands import Hands
 from server.narration import columns_of, events_of
 from server.observe.heartbeats import Heartbeats
 from server.opening import REOPENED
 from server.people.notices import of_outcome, of_question
 from server.people.notifier import Notice, Notifier
+from server.precedence import Newcomer, Precedence
 from server.record import IncidentRecord, Lease
 from server.rush import Rush
 from server.store import IncidentStore
@@ -55,7 +57,7 @@ Graph = CompiledStateGraph[HealState, Deps, HealState, HealState]
 class MakeDeps(Protocol):
     """Builds the world of one incident's run: the ledger in it is bound to the draft and its lease."""
 
-    def __call__(self, draft: Draft, record: IncidentRecord) -> Deps: ...
+    def __call__(self, draft: Draft, record: IncidentRecord, seen: TaskSnapshot | None) -> Deps: ...
 
 
 # Where a reopened incident begins again; attempts, spent plans and people's words are kept.
@@ -71,6 +73,22 @@ AFRESH: HealState = {
     "stale": "",
     "watch_until": None,
 }
+
+
+class Looked:
+    """Ends a newcomer's precedence as soon as its diagnosis is on record; a part of its draft."""
+
+    def __init__(self, newcomer: Newcomer, draft: Draft) -> None:
+        self._newcomer = newcomer
+        self._draft = draft
+
+    async def write(self, writing: Writing) -> None:
+        """Nothing of its own."""
+
+    def written(self) -> None:
+        """What the draft had was committed."""
+        if "root_cause" in self._draft.columns:
+            self._newcomer.over()
 
 
 @dataclass(frozen=True)
@@ -105,8 +123,10 @@ class Runner:
         self._make_deps = make_deps
         self._notifier = notifier
         self._clock = clock
-        self._owner = owner
+        self.owner = owner
+        self._running = False
         self._rush, self._hands = rush or Rush(), Hands()
+        self._precedence = Precedence()
         self._drift, self._put_back = Drift(clock), False
         self._claims = 0
         self._bell = asyncio.Event()
@@ -118,9 +138,11 @@ class Runner:
 
     async def run(self) -> None:
         """Drive until cancelled."""
+        self._running = True
         try:
             await forever("runner", self._round, every=TICK, beats=self._beats, bell=self._bell)
         finally:
+            self._running = False
             await self.drain()
 
     async def _round(self) -> None:
@@ -142,27 +164,44 @@ class Runner:
 
     async def drive_due(self) -> int:
         """Start driving whatever is due; returns how many were started."""
-        free = self._rush.at_once(self._hands.at_once()) - len(self._driving)
+        most = self._rush.at_once(self._hands.at_once())
+        new = self._precedence.newcomers
+        others = len(self._driving) - new
+        # However many healings go on, there are hands for what nobody has looked at yet.
+        free, fresh = most - others, Fresh.FIRST
+        if free <= 0:
+            free, fresh = most - new, Fresh.ALONE
         if free <= 0:
             return 0
+        self._claims += 1
+        if fresh is Fresh.FIRST and self._claims % OTHERS_TURN == 0:
+            fresh = Fresh.ALIKE
         try:
-            self._claims += 1
             leases = await self._store.claim_due(
-                owner=self._owner,
-                limit=free,
-                in_hand=self._in_hand,
-                fresh_first=self._claims % OTHERS_TURN != 0,
+                owner=self.owner, limit=free, in_hand=self._in_hand, fresh=fresh
             )
             taken = await self._store.taken(leases) if leases else {}
         except AirmedicError as exc:
             log.error("claim_failed", error=str(exc))
             return 0
         for lease in leases:
-            drive = self.drive(lease, taken.get(lease.incident_id))
-            task = asyncio.create_task(drive, name=f"incident-{lease.incident_id}")
-            self._driving[task] = lease.incident_id
-            task.add_done_callback(self._done)
+            self._begin(lease, taken.get(lease.incident_id))
         return len(leases)
+
+    def taker(self) -> Taker | None:
+        """Us, when a hand is free for what is opened now: it needs no claim of its own then."""
+        most = self._rush.at_once(self._hands.at_once())
+        return self if self._running and self._precedence.newcomers < most else None
+
+    def take(self, lease: Lease, taken: Taken) -> None:
+        """Drive an incident that was opened under our lease; when we are stopping it is left to others."""
+        if self._running:
+            self._begin(lease, taken)
+
+    def _begin(self, lease: Lease, taken: Taken | None) -> None:
+        task = asyncio.create_task(self.drive(lease, taken), name=f"incident-{lease.incident_id}")
+        self._driving[task] = lease.incident_id
+        task.add_done_callback(self._done)
 
     @property
     def _in_hand(self) -> set[int]:
@@ -191,7 +230,8 @@ class Runner:
                 async with self._heartbeat(lease):
                     await self._rush.turn()
                     known = taken or (await self._store.taken([lease]))[lease.incident_id]
-                    await self._advance(draft, known)
+                    with self._precedence.taken_up(new=_is_new(known)) as newcomer:
+                        await self._advance(draft, known, newcomer)
             except LeaseLost as exc:
                 log.warning("lease_lost", reason=str(exc))
                 await asyncio.sleep(UNRECORDED)
@@ -230,7 +270,9 @@ class Runner:
         finally:
             beating.cancel()
 
-    async def _advance(self, draft: Draft, taken: Taken) -> None:
+    async def _advance(self, draft: Draft, taken: Taken, newcomer: Newcomer) -> None:
+        draft.parts.append(Looked(newcomer, draft))
+        await newcomer.step()
         record = taken.record
         thread = str(record.id)
         self._saver.take_up(thread, taken.checkpoint)
@@ -238,7 +280,7 @@ class Runner:
         if self._over(record):
             # An answer that was accepted a moment ago counts: whoever gave it was told so.
             record = await self._store.end_question(draft.lease)
-        deps = self._make_deps(draft, record)
+        deps = self._make_deps(draft, record, taken.seen)
         afresh = await self._afresh(thread, record, deps) if record.answer == REOPENED else None
         given = afresh or self._next_input(thread, record)
         if isinstance(given, Skipped):
@@ -259,6 +301,7 @@ class Runner:
                     await draft.flush(answer=None)  # it has begun again: an error later begins no other time
                     afresh = None
                 await self._rush.turn()
+                await newcomer.step()
         await self._rest(draft, record)
 
     def _over(self, record: IncidentRecord) -> bool:
@@ -428,6 +471,10 @@ class Runner:
         except Exception as exc:  # noqa: BLE001  still the outermost loop: it would come round for ever
             log.warning("draft_dropped", kind=type(exc).__name__)
             await self._store.settle(draft.lease, **given)
+
+
+def _is_new(taken: Taken) -> bool:
+    return taken.record.status is Status.OPEN and taken.checkpoint is None
 
 
 def _storable(text: str) -> str:

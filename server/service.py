@@ -11,6 +11,7 @@ from typing import cast
 
 from graph.builder import build_graph
 from graph.checkpoint import CarriedSaver
+from graph.domain import TaskSnapshot
 from nodes.deps import Deps, Limits, Pace
 from server.access.kept_answers import KeptAnswers
 from server.access.tokens import TokenStore
@@ -39,6 +40,7 @@ from server.store import IncidentStore
 from server.watch.service import open_watch
 from server.watch.watch import Watch
 from tools.actions import ActionCatalogue
+from tools.airflow_around import SharedAround
 from tools.airflow_cached import CachedDags
 from tools.diagnosis import Diagnostician
 from tools.gateway import AirflowGateway
@@ -215,6 +217,7 @@ def _driver(ground: Ground, reading: Reading, make_deps: MakeDeps, notifier: Not
         airflow_id=ground.settings.airflow_id,
         stuck_after=ground.settings.stuck_after,
         ring=runner.ring,
+        taker=runner.taker,
         clock=ground.clock,
         rush=rush,
         look=reading.look,
@@ -267,9 +270,11 @@ def _deps_maker(
     probes = Probes(parse_probes(settings.probes))
     pace = Pace(first=settings.wave_first, largest=settings.wave_largest, per_minute=settings.wave_per_minute)
 
-    def make_deps(draft: Draft, record: IncidentRecord) -> Deps:
+    around = SharedAround(ground.airflow)
+
+    def make_deps(draft: Draft, record: IncidentRecord, seen: TaskSnapshot | None) -> Deps:
         return Deps(
-            airflow=cast(AirflowGateway, CachedDags(ground.airflow, clock=clock)),
+            airflow=cast(AirflowGateway, CachedDags(ground.airflow, clock=clock, seen=seen)),
             ledger=StoreLedger(engine, draft, record.task, clock=clock, quiet=QUIET),
             diagnostician=reading.diagnostician,
             catalogue=catalogue,
@@ -284,6 +289,7 @@ def _deps_maker(
             requests=requests,
             members=StoreMembers(engine, store, draft, record, look=reading.look, clock=clock),
             pace=pace,
+            around=around,
         )
 
     return make_deps

@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import col
 
-from graph.domain import Answer, AnswerKind, Door, FailureId, Status, TaskSnapshot
+from graph.domain import Answer, AnswerKind, Door, FailureId, IncidentKind, Status, TaskSnapshot
 from graph.errors import DecisionConflict, LeaseLost
 from server.audit.chain import AuditEntry
 from server.audit.trail import audited, bounded
@@ -32,7 +32,7 @@ from server.db.arrivals import Arrival, write_arrivals
 from server.db.database import store_errors
 from server.db.group_writer import Writing
 from server.db.prepared import Prepared, insert_once_in
-from server.db.rows import occurrence_of
+from server.db.rows import occurrence_of, opened_record
 from server.db.tables import (
     DecisionRow,
     EventRow,
@@ -44,7 +44,7 @@ from server.db.tables import (
 )
 from server.db.tables_people import NoticeRow
 from server.drift import STEP
-from server.driving import FORGET, LINES, NO_CAUSE, log_row
+from server.driving import FORGET, LINES, NO_CAUSE, Taken, Taker, log_row
 from server.driving import LEASE as LEASE
 from server.driving import insert_once as insert_once
 from server.folding import StoreFolding
@@ -146,16 +146,20 @@ class IncidentStore(StoreFolding):
         *,
         data: JsonValue = None,
         cause: Cause | None = None,
+        taker: Taker | None = None,
     ) -> tuple[int, bool]:
         """The incident this occurrence belongs to, and whether it is new. An open one is woken.
 
         With `data` the agent log says in the same transaction that it was opened or joined. With `cause` it
-        stands for that from now on, unless another one does. Raises `LeaseLost` when another process has
-        decided about this occurrence since it was read.
+        stands for that from now on, unless another one does. A new one is opened under the lease of `taker`,
+        who is handed it at once. Raises `LeaseLost` when another process has decided about this occurrence
+        since it was read.
         """
         now = self._clock()
         key = await self._key_of_open(occurrence) or open_key(occurrence)
         row = opened(occurrence, snapshot, key, now)
+        if taker is not None:
+            row |= {"lease_owner": taker.owner, "lease_until": now + self._lease}
 
         async def write(writing: Writing) -> tuple[int, bool]:
             connection = writing.connection
@@ -183,7 +187,12 @@ class IncidentStore(StoreFolding):
             return incident_id, created
 
         with store_errors("opening an incident"):
-            return await self.writer.run(write)
+            incident_id, created = await self.writer.run(write)
+        if created and taker is not None:
+            lease = Lease(incident_id=incident_id, epoch=0, owner=taker.owner, since=now)
+            seen = snapshot if occurrence.kind is IncidentKind.FAILURE else None
+            taker.take(lease, Taken(opened_record(row | {"id": incident_id}), None, seen=seen))
+        return incident_id, created
 
     async def _rouse(
         self, connection: AsyncConnection, incident_id: int, occurrence: Occurrence, now: datetime

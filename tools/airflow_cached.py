@@ -2,7 +2,7 @@
 
 Only a DAG's own description is kept (tags, tasks, source), and a task's past runs until something is written.
 Task instances, runs, Variables, Connections and pools are read fresh every time: the guard before a write
-depends on them.
+depends on them. Only the first look at a new incident's task instance is the one that admission has just had.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from graph.domain import DagInfo, TaskInfo, TaskSnapshot
+from graph.domain import DagInfo, TaskInfo, TaskRef, TaskSnapshot
 from tools.gateway import AirflowGateway
 
 T = TypeVar("T")
 
 KEEP = timedelta(seconds=3)
+JUST_NOW = timedelta(seconds=1)  # within which what admission has read of a task instance is not read again
 PAST = 20  # runs of a task that are asked for at once: whoever wants fewer has them with the others
 MOVE_TASKS = frozenset({"clear", "mark_task", "trigger", "backfill"})
 
@@ -25,9 +26,13 @@ MOVE_TASKS = frozenset({"clear", "mark_task", "trigger", "backfill"})
 class CachedDags:
     """An `AirflowGateway` in front of another one; everything but four reads is passed on as it is."""
 
-    def __init__(self, airflow: AirflowGateway, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, airflow: AirflowGateway, *, clock: Callable[[], datetime], seen: TaskSnapshot | None = None
+    ) -> None:
+        """`seen`: a task instance as it was read just now; whoever asks for it first is given that."""
         self._airflow = airflow
         self._clock = clock
+        self._seen, self._since = seen, clock()
         self._known: dict[tuple[str, ...], tuple[datetime, Any]] = {}
 
     if not TYPE_CHECKING:
@@ -36,6 +41,13 @@ class CachedDags:
             if name in MOVE_TASKS:
                 self._known = {key: found for key, found in self._known.items() if key[0] != "history"}
             return getattr(self._airflow, name)
+
+    async def task(self, task: TaskRef) -> TaskSnapshot:
+        """Once what was seen a moment ago, from then on what Airflow says."""
+        seen, self._seen = self._seen, None
+        if seen is not None and seen.task == task and abs(self._clock() - self._since) < JUST_NOW:
+            return seen
+        return await self._airflow.task(task)
 
     async def dag(self, dag_id: str) -> DagInfo:
         return await self._once("dag", dag_id, read=self._airflow.dag)

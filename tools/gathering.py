@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from graph.domain import ACTIVE_STATES, DagInfo, Note, Pool, TaskInfo, TaskLog, TaskRef, TaskSnapshot
 from graph.errors import AirflowRefused
+from tools.airflow_around import Around
 from tools.diagnosis import Context, Sibling, UpstreamTask
 from tools.gateway import TEARDOWN, AirflowGateway
 from tools.reports import read_report
@@ -110,21 +111,27 @@ async def accepted_by_hand(airflow: AirflowGateway, task: TaskRef) -> str:
     return ""
 
 
-async def gather_context(airflow: AirflowGateway, task: TaskSnapshot, notes: tuple[Note, ...]) -> Context:
-    """Everything beyond the log. A part that Airflow refuses stays empty; an Airflow that is away raises."""
+async def gather_context(
+    airflow: AirflowGateway, task: TaskSnapshot, notes: tuple[Note, ...], *, around: Around | None = None
+) -> Context:
+    """Everything beyond the log. A part that Airflow refuses stays empty; an Airflow that is away raises.
+
+    `around` tells what is not this task's own.
+    """
     ref = task.task
+    around = around or airflow
     moment = task.end or task.updated or task.start
     (tries, history, failures), (dag, infos, pool, report) = await asyncio.gather(
         asyncio.gather(
             # The first try has none before it.
             _or(airflow.tries(ref), ()) if task.try_number > 1 else _nothing(),
             _or(airflow.history(ref.dag_id, ref.task_id, limit=20), ()),
-            _or(airflow.failures_since(moment - AROUND, limit=100), ()) if moment else _nothing(),
+            _or(around.failures_since(moment - AROUND, limit=100), ()) if moment else _nothing(),
         ),
         asyncio.gather(
             _or(airflow.dag(ref.dag_id), DagInfo(dag_id=ref.dag_id)),
             _or(airflow.dag_tasks(ref.dag_id), ()),
-            _or(airflow.pool(task.pool), Pool(name=task.pool, slots=-1)),
+            _or(around.pool(task.pool), Pool(name=task.pool, slots=-1)),
             _or(read_report(airflow, ref), None),
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Row
@@ -41,6 +42,13 @@ def incident_of(row: IncidentRow | Columns) -> IncidentRecord:
         checklist=tuple(str(item) for item in row.checklist) if isinstance(row.checklist, list) else (),
         **given,
     )
+
+
+def opened_record(given: Mapping[str, Any]) -> IncidentRecord:
+    """The incident of a row that was just written with these values; of the rest nothing is known yet."""
+    values = {name: given.get(name) for name in IncidentRecord.model_fields}
+    ref = {name: given[name] for name in TaskRef.model_fields}
+    return IncidentRecord.model_validate(values | {"task": ref, "checklist": ()})
 
 
 def occurrence_of(row: OccurrenceRow) -> Occurrence:

@@ -239,3 +239,56 @@ async def test_a_database_that_went_away_for_a_moment_does_not_end_the_renewals(
         await ward.service.runner.drive(lease)
 
         assert (await ward.only()).status is Status.WAITING_OUTCOME
+
+
+async def test_a_new_failure_is_driven_by_who_opened_it_and_claimed_by_nobody(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        claimed = []
+        claim_due = ward.service.store.claim_due
+
+        async def claim(**given: Any) -> list[Lease]:
+            claimed.append(leases := await claim_due(**given))
+            return leases
+
+        monkeypatch.setattr(ward.service.store, "claim_due", claim)
+        running = asyncio.create_task(ward.service.runner.run())
+        await asyncio.sleep(0)
+        before = airflow.calls.count("task")
+        await ward.service.store.accept([make_failure()], door=Door.LISTENER)
+        await ward.service.intake.admit()
+        await ward.service.runner.settle_all()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+        assert (await ward.only()).status is Status.WAITING_TIMER
+        assert [lease for leases in claimed for lease in leases] == []
+        assert airflow.calls.count("task") == before + 1  # admission's own look serves both
+
+
+async def test_a_service_that_stops_takes_up_nothing_any_more(tmp_path: Path, clock: Clock) -> None:
+    airflow = make_airflow(clock)
+    airflow.start("orders", "manual__1")
+    await airflow.settle()
+    async with open_ward(tmp_path, airflow, clock) as ward:
+        runner = ward.service.runner
+        assert runner.taker() is None
+        running = asyncio.create_task(runner.run())
+        await asyncio.sleep(0)
+        taker = runner.taker()
+        assert taker is not None
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await ward.service.store.accept([make_failure()], door=Door.LISTENER)
+        (occurrence,) = await ward.service.store.new_occurrences()
+
+        await ward.service.store.open_incident(occurrence, make_snapshot(), taker=taker)
+
+        assert (await ward.only()).status is Status.OPEN
+        clock.forward(3)  # it is ours, and nobody drives it
+        await ward.go_on()
+        assert (await ward.only()).status is not Status.OPEN

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from graph.domain import Answer, AnswerKind, Door, IncidentKind, Outcome, Status
 from graph.errors import DecisionConflict, IncidentNotFound, LeaseLost
+from server.driving import Fresh, Taken
 from server.ground import is_gone
 from server.record import IncidentRecord, Lease
 from server.store import LEASE, IncidentStore
@@ -196,6 +197,88 @@ async def test_a_wake_up_while_driving_is_not_lost(store: IncidentStore, clock: 
 
     await store.settle(lease, wake_at=clock() + LEASE, status=Status.WAITING_OUTCOME.value)
 
+    assert len(await store.claim_due(owner="a", limit=5)) == 1
+
+
+class Hand:
+    """Takes what is opened, and drives none of it."""
+
+    owner = "here:1"
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Lease, Taken]] = []
+
+    def take(self, lease: Lease, taken: Taken) -> None:
+        self.taken.append((lease, taken))
+
+
+async def open_for(store: IncidentStore, hand: Hand, **given: Any) -> tuple[Lease, Taken]:
+    await store.accept([make_failure(**given)], door=Door.LISTENER)
+    (occurrence,) = await store.new_occurrences()
+    _, created = await store.open_incident(occurrence, make_snapshot(task=occurrence.task), taker=hand)
+    assert created
+    return hand.taken[-1]
+
+
+async def test_what_is_opened_for_somebody_is_his_alone(store: IncidentStore, clock: Clock) -> None:
+    lease, taken = await open_for(store, Hand())
+
+    assert taken.record == (await store.taken([lease]))[lease.incident_id].record
+    assert (taken.checkpoint, taken.seen) == (None, make_snapshot(task=taken.record.task))
+    assert await store.claim_due(owner="here:2", limit=5) == []
+    assert await store.claim_due(owner="here:1", limit=5, in_hand={lease.incident_id}) == []
+    await store.settle(lease, wake_at=clock() + LEASE, status=Status.WAITING_TIMER.value)
+    assert (await store.incident(lease.incident_id)).status is Status.WAITING_TIMER
+
+
+async def test_what_is_opened_for_somebody_is_not_claimed_before_he_knows_of_it(
+    store: IncidentStore, clock: Clock
+) -> None:
+    """Between the commit and the word that it is his, he may be looking for what he lost."""
+    await open_for(store, Hand())
+
+    assert await store.claim_due(owner="here:1", limit=5, in_hand=()) == []
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(3, id="a moment later"), pytest.param(-3600, id="the clock was put back")]
+)
+async def test_what_was_opened_for_somebody_and_never_driven_is_claimed(
+    store: IncidentStore, clock: Clock, seconds: float
+) -> None:
+    lease, _ = await open_for(store, Hand())
+    clock.forward(seconds)
+    await store.wake_sleepers()
+
+    (again,) = await store.claim_due(owner="here:1", limit=5, in_hand=())
+
+    assert again.epoch > lease.epoch
+    with pytest.raises(LeaseLost):
+        await store.settle(lease, wake_at=None)
+
+
+async def test_what_joins_is_handed_to_nobody(store: IncidentStore) -> None:
+    await open_one(store)
+    await store.accept([make_failure(try_number=2)], door=Door.LISTENER)
+    (occurrence,) = await store.new_occurrences()
+    hand = Hand()
+
+    assert (await store.open_incident(occurrence, make_snapshot(), taker=hand))[1] is False
+    assert hand.taken == []
+
+
+async def test_failures_that_nobody_has_looked_at_are_claimed_alone_when_there_are_no_hands_for_others(
+    store: IncidentStore, clock: Clock
+) -> None:
+    await open_one(store)
+    (lease,) = await store.claim_due(owner="a", limit=5)
+    await store.settle(lease, wake_at=clock(), status=Status.WAITING_TIMER.value)
+    assert await store.claim_due(owner="a", limit=5, fresh=Fresh.ALONE) == []
+    await store.accept([make_failure(dag_id="other")], door=Door.LISTENER)
+    (occurrence,) = await store.new_occurrences()
+    new, _ = await store.open_incident(occurrence, make_snapshot(task=occurrence.task))
+
+    assert [one.incident_id for one in await store.claim_due(owner="a", limit=5, fresh=Fresh.ALONE)] == [new]
     assert len(await store.claim_due(owner="a", limit=5)) == 1
 
 
