@@ -40,8 +40,10 @@ async def forever(
             log.warning(f"{name}_failed", error=str(exc))
         except Exception as exc:  # the outermost loop: a defect must not end the job
             log.error(f"{name}_defect", error=type(exc).__name__, exc_info=True)
+        # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes with the ring.
         with suppress(TimeoutError):
-            await asyncio.wait_for(bell.wait(), timeout=every)
+            async with asyncio.timeout(every):
+                await bell.wait()
         bell.clear()
 
 

@@ -53,6 +53,20 @@ class Rounds:
 # --- forever ----------------------------------------------------------------------------------------------
 
 
+async def test_a_stop_that_comes_with_a_ring_is_a_stop() -> None:
+    step, bell = Rounds(), asyncio.Event()
+    job = asyncio.create_task(forever("poll", step, every=NEVER, bell=bell))
+    await reached(lambda: step.count == 1)
+    await asyncio.sleep(0)
+
+    bell.set()
+    await asyncio.sleep(0)  # who waits for the bell has heard it, and has not gone on yet
+    job.cancel()
+    await asyncio.wait([job], timeout=1)
+
+    assert job.cancelled()
+
+
 async def test_a_job_comes_round_again_and_again() -> None:
     step = Rounds()
 
