@@ -205,7 +205,8 @@ _TRAITS = {
     ),
     Mark.ASIDE: (
         r"(?i)\b(clean(ing|ed)?[ -]?up|notif(y|ying|ied|ication|ier)|telemetry|metrics?|tracing|statsd|otel"
-        r"|opentelemetry|sentry|analytics|heartbeat push|pushgateway|lineage|on_\w+_callback"
+        r"|opentelemetry|sentry|analytics (events?|pings?|tracking)|heartbeat push|pushgateway|lineage"
+        r"|on_\w+_callback"
         r"|(success|failure|retry|done) callback"
         r"|(send|sending|sent|post|posting|deliver) (the |an? )?(mail|e-?mail|alert|notice"
         r"|message to slack|slack"

@@ -26,6 +26,10 @@ _JAVA_HEAD = re.compile(
 _JAVA_FRAME = re.compile(r"^\s*at [\w$.<>/]+\(.*\)?|^\s*\.\.\. \d+ (?:more|common frames)")
 _CAUSED = re.compile(r"^\s*Caused by: ")
 _RULER = re.compile(r"^[\s|]*[~^]+\s*$")
+#: what stands before each line of an exception group's members, once for each group they are in
+_OF_GROUP = re.compile(r"^(?:[ \t]*\|)+ ?")
+#: between the members of an exception group
+_MEMBER = re.compile(r"^[\s|]*\+(?:-\+)?-{4,}(?: (?:\d+|\.\.\.) -{4,})?\s*$")
 _END_OF_MESSAGE = re.compile(
     r"^(?:Command exited|Traceback|::|Output:|Bash command|\+-+|\[?SQL: |\(Background on this error)"
 )
@@ -150,7 +154,7 @@ def _python_chain(lines: Sequence[LogLine], index: int) -> tuple[Chain, int]:
 
 
 def _is_filler(text: str) -> bool:
-    return not text.strip() or _SEPARATOR.match(text) is not None
+    return not text.strip(" |") or _SEPARATOR.match(text) is not None or _MEMBER.match(text) is not None
 
 
 def _traceback(lines: Sequence[LogLine], start: int) -> tuple[Raised | None, int]:
@@ -161,10 +165,10 @@ def _traceback(lines: Sequence[LogLine], start: int) -> tuple[Raised | None, int
         text = lines[index].text
         if match := _FRAME.match(text):
             frames.append(Frame(match.group(1), int(match.group(2)), match.group(3) or ""))
-        elif text[:1] in (" ", "\t", "|") and frames:
+        elif _OF_GROUP.sub("", text)[:1] in (" ", "\t", "|") and frames:
             if not _RULER.match(text) and not frames[-1].code:
                 last = frames[-1]
-                frames[-1] = Frame(last.file, last.line, last.function, text.strip()[:200])
+                frames[-1] = Frame(last.file, last.line, last.function, _OF_GROUP.sub("", text).strip()[:200])
         elif text.lstrip().startswith("[Previous line repeated"):
             pass
         else:
@@ -191,6 +195,8 @@ def _message(lines: Sequence[LogLine], index: int, first: str) -> tuple[str, int
     while index < len(lines) and len(parts) <= limit:
         line = lines[index]
         if line.prefixed != in_child or _TRACEBACK.match(line.text) or _SEPARATOR.match(line.text):
+            break
+        if _MEMBER.match(line.text):
             break
         sql = line.text.startswith(("[SQL: ", "(Background")) and not in_child
         noted = in_child and line.raw != line.text and line.level == "info"

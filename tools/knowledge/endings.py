@@ -9,11 +9,23 @@ from graph.domain import RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.knowledge.linking import LEAD, REASON_LINES
-from tools.knowledge.ranking import JUST, STANDS, SURE, WITHIN, Candidate, Hit, only_wraps, raised
+from tools.knowledge.ranking import (
+    JUST,
+    STANDS,
+    SUMMARIES,
+    SURE,
+    WITHIN,
+    WRAPPER,
+    Candidate,
+    Hit,
+    only_wraps,
+    raised,
+)
 
 Candidates = list[Candidate]
 SAYS = 0.6  #: least strength of what a message is read to say
 OPEN = 0.34  #: least weight of a complaint that ordinary work followed, and that was not tried again
+OPEN_OF_A_SUM = 0.3  #: the same, where code sums up that something failed
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
 _STATUS = re.compile(
     r"(?i)(?:HTTP(?:/[\d.]+)?|status|code|answered|returned|responded|response)\W{0,3}([45]\d\d)\b"
@@ -40,7 +52,7 @@ _NO_NAME = re.compile(
 #: how things stand, not what failed
 _STATE = re.compile(
     r"(?i)\b(?:yet|queue?ing|queued|waiting|holding|pending|busy|please report|report (?:it|this|a bug)"
-    r"|is (?:still )?[a-z]+ing|are (?:still )?[a-z]+ing)\b"
+    r"|(?:is|are) (?:still )?(?!missing|failing)[a-z]+ing)\b"
 )
 _FAILS = re.compile(
     r"(?i)\b(?:error|fatal|fail\w*|denied|refused|gave up|giving up|abort\w*|cannot|could not)\b"
@@ -142,26 +154,39 @@ def as_it_stood(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
 def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """Work went on for a while, then the task failed without a word: what was complained of before is why."""
     ended = next((c for c in candidates if c.cause is RootCause.EXTERNAL_JOB_FAILED), None)
-    if ended is None or not only_wraps(ended):
+    summed = _summed_up(evidence, candidates)
+    if not summed and (ended is None or not only_wraps(ended)):
         return candidates
+    least = OPEN_OF_A_SUM if summed else OPEN
     told = {
         other.cause: hit.piece.line
         for other in candidates
         for hit in other.hits
-        if hit.patterns and hit.entry.strength >= SURE and _left_open(hit.piece) and other is not ended
+        if hit.patterns and hit.entry.strength >= SURE and _left_open(hit.piece, least) and other is not ended
     }
+    if len(told) != 1:
+        return candidates
     top = candidates[0]
-    if len(told) != 1 or top.why or (top is not ended and top.cause not in told):
+    if top.why or (top is not ended and top.cause not in told):
         return candidates
     ((cause, line),) = told.items()
-    score = max(top.score, ended.score) + LEAD
+    score = max(top.score, ended.score if ended is not None else SAYS) + LEAD
     return raised(candidates, cause, score, f"line {line} is the only complaint")
 
 
-def _left_open(piece: Piece) -> bool:
+def _summed_up(evidence: Evidence, candidates: Candidates) -> bool:
+    """The task's own code ended it, in words that name no cause."""
+    thrown = evidence.chain.raised[-1] if evidence.chain is not None else None
+    if thrown is None or not thrown.frames or not thrown.frames[-1].of_user or thrown.short not in SUMMARIES:
+        return False
+    says = (hit for one in candidates for hit in one.hits if hit.piece.final)
+    return all(hit.entry.strength <= WRAPPER for hit in says)
+
+
+def _left_open(piece: Piece, least: float) -> bool:
     """A complaint, below no other level, of a thing that was neither tried again nor got over."""
     stands = piece.errorish and not (piece.recovered or piece.aside or _STATE.search(piece.text[:300]))
-    return stands and piece.kind == "line" and piece.weight >= OPEN
+    return stands and piece.kind == "line" and piece.weight >= least
 
 
 Rule = Callable[[Case, Evidence, Candidates], Candidates]

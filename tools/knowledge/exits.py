@@ -18,6 +18,7 @@ STRENGTH = 0.86  #: an entry called `strong`: a script may end with a number of 
 LEAD = 0.75  #: score of what a status says, where only wrappers speak
 HINT = 0.55  #: the same, of a status that others use for something else
 COMMON = 10  #: statuses below it mean something else to each program: the failed one must be known
+_BY_NAME = re.compile(r"([a-z][\w.-]{0,30})(?:\[\d+\])?: \S")
 END_LINES = 40  #: the status is told of this close to the end
 ANY = "any"
 
@@ -131,8 +132,18 @@ class ExitStatuses:
         if (told := _status(evidence)) is None:
             return None
         status, line = told
-        found = self._meaning(list(_commands(evidence)), status)
+        found = self._meaning(list(_commands(evidence)), status) or self._spoke(evidence, status)
         return (found[0], status, found[1], line) if found is not None else None
+
+    def _spoke(self, evidence: Evidence, status: int) -> tuple[str, Meaning] | None:
+        """The program that spoke up last by its own name, when it ends so and others do not."""
+        if status < COMMON:
+            return None
+        for line in reversed(evidence.order[-END_LINES:]):
+            if (spoke := _BY_NAME.match(line.text)) and spoke[1] in self._programs:
+                meaning = self._known.get((spoke[1], status))
+                return (spoke[1], meaning) if meaning is not None else None
+        return None
 
     def _meaning(self, commands: Sequence[str], status: int) -> tuple[str, Meaning] | None:
         """The program among these that the status is known of; None when it could be another's."""

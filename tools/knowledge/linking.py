@@ -10,7 +10,7 @@ from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.evidence_lines import LogLine
 from tools.evidence_text import words_of
-from tools.knowledge.ranking import WITHIN, Candidate, Hit, lower, raised
+from tools.knowledge.ranking import COMMON, WITHIN, Candidate, Hit, lower, raised
 
 Candidates = list[Candidate]
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
@@ -41,7 +41,7 @@ _NOTHING = re.compile(
     r"|left|returned)\b"
     r"|\b(?:returned|found|got|received|fetched|yielded|delivered) (?:nothing|none|no [\w-]+|0\b)"
     r"|\bis empty\b|\b(?:\w*count|total|hits|matches|matched|found|rows|records|items|files|messages"
-    r"|objects)[ :=>-]{1,4}0\s*$"
+    r"|objects)[ :=>-]{1,4}0\s*$|[:=>] ?(?:0|no|zero) [a-z][\w-]*\s*$"
 )
 _STUMBLED = re.compile(
     r"NoneType|IndexError|StopIteration|ZeroDivisionError|empty (?:sequence|iterable)|has no len|not iterable"
@@ -54,6 +54,12 @@ _MIXED = re.compile(
     r"|TypeError: can only concatenate"
 )
 _SHOWN = re.compile(r"\b\w+\s*[=:]\s*(['\"])(?!\d[\d.,]*\1|\1)[^'\"\n]{1,40}\1")
+#: names that an error lists: `no data for PL, AT, BE`
+_COMMAS = re.compile(r"\b\w[\w./-]{1,40}(?:, \w[\w./-]{1,40})+")
+_NAMED = re.compile(r"['\"](\w[\w./:@ -]{1,60})['\"]")
+MOST_NAMES = 12  #: of them that are looked for
+_SUM = frozenset({RootCause.MISSING_DATA, RootCause.EXTERNAL_JOB_FAILED})
+_NO_REASON_OF_MANY = frozenset({RootCause.EXTERNAL_JOB_FAILED})
 _VAGUE = re.compile(
     r"(?i)not reachable|unreachable|could not (?:connect|be reached)|(?:connection|connect|session"
     r"|handshake|open\w*)"
@@ -110,7 +116,9 @@ _EFFECT = re.compile(
     r"|from versions: none|no matching distribution|can(?:'t|not) open file|No such file or directory"
     r"|No module named|cannot find module|no password supplied"
     r"|(?:localhost|127\.0\.0\.1)[^\n]{0,60}refused|ECONNREFUSED (?:127\.0\.0\.1|localhost|::1)"
-    r"|(?:input|file|frame|table) is empty|\b(?:0|no|zero) rows\b|rows loaded: 0"
+    r"|(?:input|file|frame|table) is empty|rows loaded: 0|empty (?:sequence|iterable)|has no data\b"
+    r"|\b(?:0|no|zero) (?:rows|records|documents|files|items|objects|messages|entries|events|lines)\b"
+    r"|cannot access local variable|referenced before assignment"
     r"|\bexpected \d[^\n]{0,60}\b(?:found|got|received|have|only) (?:0|none|no)\b"
     r"|\b(?:0|none|no|zero) of (?:the )?\d+ [a-z]+\b"
 )
@@ -128,6 +136,8 @@ _REMOTE_STATE = re.compile(
     r"(?i)\b(?:final|terminal|end)?[ _-]?(?:state|status)\b|\b(?:job|build|run|execution|batch|query)\b"
     r"[^\n]{0,60}\b(?:failed|failure|unsuccessful|error)"
 )
+#: the last state of something that is polled
+_ENDED = re.compile(r"(?i:\b(?:state|status)\b)\W{0,4}(?:FAILED|FAILURE|ERROR|ERRORED|ABORTED|KILLED)\b")
 _STARTED = re.compile(
     r"(?i)\b(?:job|build|run|execution|query|batch|step|pipeline)\b[^\n]{0,60}\b(?:submitted|started|executed"
     r"|triggered|created|accepted|running|queued)|\bpolling\b"
@@ -217,6 +227,12 @@ def _nothing_shown(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     if empty is None:
         return candidates
     candidates = lower(candidates, RootCause.CODE_ERROR, 0.9)
+    ended = next(
+        (x for x in said_before(evidence) if x.number < empty.number and _ENDED.search(x.text)), None
+    )
+    if ended is not None:
+        why = f"line {ended.number} tells how it ended, before nothing came of it"
+        return raised(candidates, RootCause.EXTERNAL_JOB_FAILED, max(0.86, top.score + LEAD), why)
     return raised(
         candidates,
         RootCause.MISSING_DATA,
@@ -357,7 +373,10 @@ def _by_reason(
             stands = not (piece.recovered or piece.aside or piece.final) and piece.errorish
             stands = stands and piece.weight >= BEHIND_WEIGHT
             near = 0 < ahead <= REASON_LINES or 0 < -ahead <= after
+            # That a wait ended is no reason of what was there before it ended.
+            late = other.cause is RootCause.TIMEOUT and piece.line > effect
             specific = stands and near and hit.entry.strength >= REASON and hit.entry.name not in same
+            specific = specific and not late
             if specific and not evidence.went_well_between(piece.line, effect):
                 found.append((hit.entry.strength, piece.line, other.cause))
     if not found:
@@ -382,6 +401,59 @@ def _begin(evidence: Evidence, hit: Hit | None) -> int:
 
 def _message(piece: Piece) -> str:
     return piece.text.partition("\n@")[0]
+
+
+def _named_again(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Code sums up which of many things failed: what was complained of with each of their names is why."""
+    thrown = evidence.chain.raised[-1] if evidence.chain is not None else None
+    if thrown is None or not thrown.frames or not thrown.frames[-1].of_user:
+        return candidates
+    top = candidates[0] if candidates else None
+    if top is not None and (top.why or not _sums_up(top)):
+        return candidates
+    names = _names(thrown.message)
+    if not names:
+        return candidates
+    told: dict[RootCause, tuple[float, int]] = {}
+    for other in candidates:
+        for hit in other.hits:
+            piece = hit.piece
+            before = piece.kind == "line" and piece.errorish and piece.line < thrown.first
+            if not before or hit.worded or hit.entry.strength < REASON or other.cause in _NO_REASON_OF_MANY:
+                continue
+            named = [name for name in names if name.search(piece.text)]
+            if named and not all(_well_after(evidence, name, piece.line, thrown.first) for name in named):
+                told[other.cause] = max(told.get(other.cause, (0.0, 0)), (hit.entry.strength, piece.line))
+    if not told:
+        return candidates
+    cause, (_, line) = max(told.items(), key=lambda one: one[1])
+    score = max(REASON, top.score + LEAD if top is not None else 0.0)
+    return raised(candidates, cause, score, f"line {line} tells of one of those that the error names")
+
+
+def _sums_up(top: Candidate) -> bool:
+    """Nothing but the sum of it is known, or that there was nothing."""
+    best = top.best
+    return best is None or not best.piece.final or best.entry.strength <= COMMON or top.cause in _SUM
+
+
+def _well_after(evidence: Evidence, name: re.Pattern[str], first: int, last: int) -> bool:
+    """What the name stands for went well after the complaint."""
+    lines = (x.number for x in evidence.order if first < x.number < last and name.search(x.text))
+    return any(evidence.went_well_between(number - 1, number + 1) for number in lines)
+
+
+def _names(message: str) -> list[re.Pattern[str]]:
+    """What a message lists: quoted, or divided by commas; as patterns that find them as words."""
+    listed = dict.fromkeys(_NAMED.findall(message))
+    if (rest := _COMMAS.search(message)) is not None:
+        listed |= dict.fromkeys(part.strip() for part in rest[0].split(","))
+    found = []
+    for name in list(listed)[:MOST_NAMES]:
+        parts = [re.escape(part) for part in re.split(r"[/:. -]+", name) if part]
+        if parts:
+            found.append(re.compile(r"(?<!\w)" + r"\W{1,3}".join(parts) + r"(?!\w)"))
+    return found
 
 
 def _started_after(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -414,5 +486,6 @@ RULES: Sequence[Rule] = (
     _came_of,
     _led_to,
     _turned_away,
+    _named_again,
     _started_after,
 )

@@ -1,0 +1,183 @@
+"""Code that sums up what went wrong in words of its own: the reason stands before, with what it names."""
+
+from __future__ import annotations
+
+import pytest
+
+from graph.domain import Diagnosis, RootCause, TaskLog
+from tools import evidence
+from tools.diagnosis import Case
+from tools.knowledge import KnowledgeBase
+
+STAMP = "[2026-03-02T04:10:04.000000Z]"
+USER = '  File "/opt/airflow/dags/orders.py", line 12, in load'
+WORK = [f"INFO - order {number} written" for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def base() -> KnowledgeBase:
+    return KnowledgeBase.load()
+
+
+def failed(error: str, *before: str) -> str:
+    head = [f"{STAMP} ERROR - Task failed with exception", "Traceback (most recent call last):", USER]
+    return "\n".join([*(f"{STAMP} {line}" for line in before), *head, error])
+
+
+def read(base: KnowledgeBase, log: str) -> Diagnosis:
+    return base.diagnose(Case(log=TaskLog(text=log)))
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            failed(
+                "RuntimeError: no data for north, south",
+                "INFO - east: 40 rows",
+                "WARNING - north: left out (429 Too Many Requests)",
+                "WARNING - south: left out (429 Too Many Requests)",
+                "INFO - west: 40 rows",
+            ),
+            RootCause.RATE_LIMITED,
+            id="names divided by commas",
+        ),
+        pytest.param(
+            failed(
+                "ValueError: close not possible, no balance of ['bank/giro', 'bank/depot']",
+                "WARNING - bank giro skipped, could not parse the answer: 401 Unauthorized",
+                "WARNING - bank depot skipped, could not parse the answer: 401 Unauthorized",
+                "INFO - 3 balances written",
+            ),
+            RootCause.AUTHENTICATION_FAILED,
+            id="names in quotes, spelled another way before",
+        ),
+        pytest.param(
+            failed(
+                "RuntimeError: 1 of 6 files refused",
+                'WARNING - f5.csv: [90, "amount", "type-error", "Type error in the cell \\"n/a\\""]',
+                *WORK,
+            ),
+            RootCause.TYPE_MISMATCH,
+            id="nothing named, and one complaint long before",
+        ),
+        pytest.param(
+            failed(
+                "ValueError: max() arg is an empty sequence",
+                "WARNING - folder A could not be listed: invalid_grant: Invalid JWT Signature.",
+                "INFO - 0 documents in 1 folder",
+            ),
+            RootCause.AUTHENTICATION_FAILED,
+            id="nothing came of a login that was refused",
+        ),
+        pytest.param(
+            failed(
+                "UnboundLocalError: cannot access local variable 'res' where it has no value",
+                "WARNING - attempt 1: 503 Service Unavailable",
+                "WARNING - attempt 2: 503 Service Unavailable",
+            ),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="a name that only an answer would have set",
+        ),
+        pytest.param(
+            failed(
+                "IndexError: list index out of range",
+                "INFO - run 17: state RUNNING",
+                "INFO - run 17: state FAILED",
+                "INFO - outputs: []",
+            ),
+            RootCause.EXTERNAL_JOB_FAILED,
+            id="nothing came of a job that failed",
+        ),
+        pytest.param(
+            failed(
+                "RuntimeError: 9 of 9 messages were not delivered",
+                "ERROR - Connect to ipv4#127.0.0.1:9092 failed: Connection refused",
+                "ERROR - Connect to ipv4#127.0.0.1:9093 failed: Connection refused",
+                "INFO - flush returned, 9 failed: {'Local: Message timed out': 9}",
+            ),
+            RootCause.NETWORK_UNREACHABLE,
+            id="that a wait ended is no reason of what was there before",
+        ),
+        pytest.param(
+            failed("IndexError: list index out of range", "INFO - clouds < 30: 0 scenes"),
+            RootCause.MISSING_DATA,
+            id="a count of nothing at the end of a line",
+        ),
+    ],
+)
+def test_the_reason_of_a_sum(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    assert read(base, log).root_cause is cause
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        pytest.param(
+            failed(
+                "RuntimeError: no data for north, south",
+                "INFO - north: 0 rows",
+                "WARNING - east: left out (429 Too Many Requests)",
+                "INFO - east: 40 rows",
+            ),
+            id="the complaint is of another one, which came after all",
+        ),
+        pytest.param(
+            failed(
+                "ValueError: nothing to load in 'orders'",
+                "WARNING - orders: 503 Service Unavailable, trying again",
+                "INFO - orders: 200 OK",
+                "INFO - 0 orders found",
+            ),
+            id="it was got over",
+        ),
+    ],
+)
+def test_what_is_named_and_was_well_in_the_end(base: KnowledgeBase, log: str) -> None:
+    assert read(base, log).root_cause in {RootCause.MISSING_DATA, RootCause.UNKNOWN}
+
+
+def test_two_complaints_are_not_the_only_one(base: KnowledgeBase) -> None:
+    log = failed(
+        "RuntimeError: 2 of 6 files refused",
+        "WARNING - f5.csv: [90, 'amount', 'type-error', 'Type error in the cell']",
+        "WARNING - f6.csv: [1, 'amount', 'missing-label', 'the label is missing']",
+        *WORK,
+    )
+    assert read(base, log).root_cause is RootCause.UNKNOWN
+
+
+GROUP = """{stamp} ERROR - Task failed with exception
+Traceback (most recent call last):
+  File "/opt/airflow/dags/trades.py", line 15, in map_trades
+ClassValidationError: While structuring Trade (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/opt/airflow/dags/trades.py", line 15, in structure
+    |     trade = Trade(row)
+    | ListValidationError: While structuring legs (1 sub-exception)
+    | Structuring Trade @ attribute legs
+    |   +---------------- 1 ----------------
+    |     | Traceback (most recent call last):
+    |     |   File "/opt/airflow/dags/trades.py", line 31, in structure
+    |     |     quantity = int(row["quantity"])
+    |     | ValueError: invalid literal for int() with base 10: '1,250'
+    |     +------------------------------------
+    +------------------------------------
+""".replace("{stamp}", STAMP)
+
+
+def test_the_innermost_of_an_exception_group_is_read(base: KnowledgeBase) -> None:
+    chain = evidence.read(TaskLog(text=GROUP)).chain
+    assert chain is not None
+
+    assert [one.type for one in chain.raised] == ["ClassValidationError", "ListValidationError", "ValueError"]
+    assert chain.raised[-1].message == "invalid literal for int() with base 10: '1,250'"
+    assert [frame.code for frame in chain.raised[-1].frames] == ['quantity = int(row["quantity"])']
+    assert read(base, GROUP).root_cause is RootCause.TYPE_MISMATCH
+
+
+def test_the_address_of_a_manual_makes_nothing_a_side_issue() -> None:
+    said = "WARNING - refused: quota used up, see https://services.test/analytics/quotas"
+    (piece,) = evidence.read(TaskLog(text=f"{STAMP} {said}")).pieces
+    assert not piece.aside
