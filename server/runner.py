@@ -42,6 +42,7 @@ log = structlog.get_logger("runner")
 
 # A diagnosis is what people wait for: new failures go before healings that go on, but for each fourth time.
 OTHERS_TURN = 4
+FEW = 2  # incidents in hand with which a process of several still takes what it opens itself
 HEARTBEAT = 10.0  # seconds between two renewals of a lease of 30 s
 TICK = 1.0  # seconds between two looks for incidents whose time has come
 BACKOFF = (2.0, 5.0, 15.0, 30.0, 60.0)  # seconds after the first, second, … error in a row
@@ -113,8 +114,11 @@ class Runner:
         beats: Heartbeats | None = None,
         callbacks: Sequence[BaseCallbackHandler] = (),
         rush: Rush | None = None,
+        shared: bool = False,
     ) -> None:
+        """`shared`: other processes drive incidents of the same store."""
         self._store = store
+        self._shared = shared
         self._beats = beats or Heartbeats()
         self._callbacks = list(callbacks)
         self._graph = graph
@@ -189,9 +193,13 @@ class Runner:
         return len(leases)
 
     def taker(self) -> Taker | None:
-        """Us, when a hand is free for what is opened now: it needs no claim of its own then."""
+        """Us, when a hand is free for what is opened now: it needs no claim of its own then.
+
+        Where others drive, too, only when we have next to nothing to do: a claim shares the work out.
+        """
         most = self._rush.at_once(self._hands.at_once())
-        return self if self._running and self._precedence.newcomers < most else None
+        free = len(self._driving) < FEW if self._shared else self._precedence.newcomers < most
+        return self if self._running and free else None
 
     def take(self, lease: Lease, taken: Taken) -> None:
         """Drive an incident that was opened under our lease; when we are stopping it is left to others."""

@@ -210,6 +210,7 @@ def _driver(ground: Ground, reading: Reading, make_deps: MakeDeps, notifier: Not
         beats=ground.beats,
         callbacks=ground.telemetry.callbacks,
         rush=rush,
+        shared=ground.engine.dialect.name == "postgresql",
     )
     intake = Intake(
         store=ground.store,

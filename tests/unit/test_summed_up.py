@@ -100,6 +100,34 @@ def read(base: KnowledgeBase, log: str) -> Diagnosis:
             id="that a wait ended is no reason of what was there before",
         ),
         pytest.param(
+            failed(
+                "AttributeError: The CRS of a frame without an active geometry column is not defined",
+                "INFO - north.parquet: columns ['meter', 'geometry']",
+                "INFO - north: 200 of 200 assigned",
+                "INFO - west.parquet: columns ['meter', 'geometry']",
+                "INFO - west: 200 of 200 assigned",
+                "INFO - east.parquet: columns ['meter', 'geom']",
+            ),
+            RootCause.SCHEMA_DRIFT,
+            id="what came last has other names than all before it",
+        ),
+        pytest.param(
+            failed(
+                "AttributeError: 'Error' object has no attribute 'data'",
+                "WARNING - add_rows: the value did not conform to the strict requirements for type DATE.",
+            ),
+            RootCause.TYPE_MISMATCH,
+            id="an answer that is an error has nothing else in it",
+        ),
+        pytest.param(
+            failed(
+                "PublishError: report.xlsx not published after 3 attempts",
+                "WARNING - upload 3: 423 Locked: the resource you are attempting to access is locked",
+            ),
+            RootCause.LOCK_CONTENTION,
+            id="what we could not publish is not somebody's data that is late",
+        ),
+        pytest.param(
             failed("IndexError: list index out of range", "INFO - clouds < 30: 0 scenes"),
             RootCause.MISSING_DATA,
             id="a count of nothing at the end of a line",
@@ -135,6 +163,32 @@ def test_the_reason_of_a_sum(base: KnowledgeBase, log: str, cause: RootCause) ->
 )
 def test_what_is_named_and_was_well_in_the_end(base: KnowledgeBase, log: str) -> None:
     assert read(base, log).root_cause in {RootCause.MISSING_DATA, RootCause.UNKNOWN}
+
+
+def child(*lines: str) -> str:
+    said = [f"{STAMP} INFO - {line}" for line in ("Output:", *lines, "Command exited with return code 1")]
+    frame = (
+        '  File "/opt/venv/site-packages/airflow/providers/standard/operators/bash.py", line 227, in execute'
+    )
+    wrapper = "AirflowException: Bash command failed. The command returned a non-zero exit code 1."
+    return "\n".join([*said, failed(wrapper).replace(USER, frame)])
+
+
+def test_words_give_way_to_what_is_known_by_name(base: KnowledgeBase) -> None:
+    log = child(
+        "Error: Error acquiring the state lock",
+        *(f"  {part}: x{number}" for number, part in enumerate(("ID", "Path", "Who", "Version", "Created"))),
+        "It is held to protect the state from being written by two at the same time.",
+        "The output variable requested could not be found in the state file.",
+    )
+    told = read(base, log)
+    assert (told.root_cause, told.transient) == (RootCause.LOCK_CONTENTION, True)
+
+
+def test_what_a_shell_stumbles_over_in_an_answer_is_no_rival_to_it(base: KnowledgeBase) -> None:
+    log = child("job.sh: line 10: LOADING Redis is loading the dataset in memory: syntax error in expression")
+    told = read(base, log)
+    assert (told.root_cause, told.transient) == (RootCause.UPSTREAM_UNAVAILABLE, True)
 
 
 def test_two_complaints_are_not_the_only_one(base: KnowledgeBase) -> None:

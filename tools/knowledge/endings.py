@@ -10,6 +10,7 @@ from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
 from tools.knowledge.linking import LEAD, REASON_LINES
 from tools.knowledge.ranking import (
+    COMMON,
     JUST,
     STANDS,
     SUMMARIES,
@@ -25,6 +26,7 @@ from tools.knowledge.ranking import (
 Candidates = list[Candidate]
 SAYS = 0.6  #: least strength of what a message is read to say
 OPEN = 0.34  #: least weight of a complaint that ordinary work followed, and that was not tried again
+LONG_AGO = 40  #: lines between a complaint and words that may come of it
 OPEN_OF_A_SUM = 0.3  #: the same, where code sums up that something failed
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
 _STATUS = re.compile(
@@ -151,6 +153,22 @@ def as_it_stood(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     return candidates
 
 
+def known_before_words(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Words alone give way to a complaint before them that is known by name, and that nothing has settled."""
+    top = candidates[0] if candidates else None
+    best = top.best if top is not None and not top.why else None
+    if top is None or best is None or best.piece.final or best.entry.strength > COMMON:
+        return candidates
+    for other in candidates[1:]:
+        for hit in other.hits:
+            piece, ahead = hit.piece, best.piece.line - hit.piece.line
+            known = hit.patterns and hit.entry.strength >= SURE and other.cause not in WITHIN
+            if known and 0 < ahead <= LONG_AGO and _left_open(piece, STANDS):
+                why = f"line {piece.line} tells what came before it"
+                return raised(candidates, other.cause, top.score + LEAD, why)
+    return candidates
+
+
 def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """Work went on for a while, then the task failed without a word: what was complained of before is why."""
     ended = next((c for c in candidates if c.cause is RootCause.EXTERNAL_JOB_FAILED), None)
@@ -190,4 +208,12 @@ def _left_open(piece: Piece, least: float) -> bool:
 
 
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
-RULES: Sequence[Rule] = (status_told, peer_died, tidied, host_of_nothing, as_it_stood, only_complaint)
+RULES: Sequence[Rule] = (
+    status_told,
+    peer_died,
+    tidied,
+    host_of_nothing,
+    as_it_stood,
+    known_before_words,
+    only_complaint,
+)

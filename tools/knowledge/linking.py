@@ -54,6 +54,11 @@ _MIXED = re.compile(
     r"|TypeError: can only concatenate"
 )
 _SHOWN = re.compile(r"\b\w+\s*[=:]\s*(['\"])(?!\d[\d.,]*\1|\1)[^'\"\n]{1,40}\1")
+LISTS = 12  #: lines before the failure that may list what came
+A_HABIT = 3  #: lists that show what is usual, and what came last
+#: names with their sizes: `{'time': 24, 'x': 11}`
+_COUNTED = re.compile(r"\{'[\w .-]{1,60}': ?\d+(?:, ?'[\w .-]{1,60}': ?\d+)*\}")
+_STUMBLES_OVER_NAMES = frozenset({RootCause.CODE_ERROR, RootCause.TYPE_MISMATCH, RootCause.MISSING_DATA})
 #: names that an error lists: `no data for PL, AT, BE`
 _COMMAS = re.compile(r"\b\w[\w./-]{1,40}(?:, \w[\w./-]{1,40})+")
 _NAMED = re.compile(r"['\"](\w[\w./:@ -]{1,60})['\"]")
@@ -119,6 +124,7 @@ _EFFECT = re.compile(
     r"|(?:input|file|frame|table) is empty|rows loaded: 0|empty (?:sequence|iterable)|has no data\b"
     r"|\b(?:0|no|zero) (?:rows|records|documents|files|items|objects|messages|entries|events|lines)\b"
     r"|cannot access local variable|referenced before assignment"
+    r"|'\w*(?:Error|Exception|Fault)' object has no attribute"
     r"|\bexpected \d[^\n]{0,60}\b(?:found|got|received|have|only) (?:0|none|no)\b"
     r"|\b(?:0|none|no|zero) of (?:the )?\d+ [a-z]+\b"
 )
@@ -143,7 +149,7 @@ _STARTED = re.compile(
     r"|triggered|created|accepted|running|queued)|\bpolling\b"
     r"|\bwaiting for [^\n]{0,40}\b(?:complete|finish|end)"
 )
-BEHIND_WEIGHT = 0.45  #: least weight of the line that tells why a connection failed
+BEHIND_WEIGHT = 0.42  #: least weight of the line that tells why a connection failed
 
 
 def said_before(evidence: Evidence, count: int = SAID) -> list[LogLine]:
@@ -189,6 +195,28 @@ def _keys_changed(case: Case, evidence: Evidence, candidates: Candidates) -> Can
             why = f"line {line.number} lists what came, without {min(lost)!r}"
             return raised(candidates, RootCause.SCHEMA_DRIFT, max(0.88, top.score + LEAD), why)
     return candidates
+
+
+def _other_list(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """What came last has other names than all that came before it and went well."""
+    top = candidates[0] if candidates else None
+    if top is None or top.best is None or top.why or top.cause not in _STUMBLES_OVER_NAMES:
+        return candidates
+    listed = [
+        (line.number, frozenset(_NAMED.findall(line.text)))
+        for line in said_before(evidence, LISTS)
+        if evidence.chain is not None and (_LISTED.search(line.text) or _COUNTED.search(line.text))
+    ]
+    listed = [one for one in listed if one[1]]
+    if len(listed) < A_HABIT or listed[-1][0] < said_before(evidence)[0].number:
+        return candidates
+    line, last = listed[-1]
+    before = {names for _, names in listed[1 - A_HABIT : -1]} | {listed[-2][1]}
+    usual = next(iter(before))
+    if len(before) > 1 or last == usual or not (usual - last and last - usual):
+        return candidates
+    score = max(0.88, top.score + LEAD)
+    return raised(candidates, RootCause.SCHEMA_DRIFT, score, f"line {line} lists other names than before")
 
 
 def _key_unlisted(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -267,7 +295,7 @@ def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> 
         near = [
             hit
             for hit in other.hits
-            if 0 < best.piece.line - hit.piece.line <= 15
+            if 0 < _begin(evidence, best) - hit.piece.line <= 15
             and hit.piece.weight >= BEHIND_WEIGHT
             and hit.entry.strength >= 0.6
         ]
@@ -479,6 +507,7 @@ RULES: Sequence[Rule] = (
     _own_words,
     _keys_shown,
     _keys_changed,
+    _other_list,
     _key_unlisted,
     _nothing_shown,
     _value_shown,
