@@ -93,7 +93,7 @@ _TRAITS = {
         r"|no space left|too many open|out of memory|exhausted|SIG(TERM|KILL|HUP|INT)|drain(ing|ed)"
         r"|preempted|terminating|maintenance|cordoned"
         r"|un(bound|defined)|must (have|not)|oom[_ -]?kills?[ =:]+[1-9]\d*"
-        r"|not (defined|provided|set|available|supported|allowed|valid|ready|running|writable"
+        r"|not (defined|provided|set|available|supported|allowed|authori[sz]ed|valid|ready|running|writable"
         r"|readable)|is required"
         r"|panicked|out of (bounds|range)|unexpected|too (many|long|large|small|few|old|new)|illegal"
         r"|malformed"

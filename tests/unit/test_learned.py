@@ -79,9 +79,16 @@ def test_what_both_readers_say_is_likelier(base: KnowledgeBase) -> None:
 
 
 def test_what_only_words_say_is_cited_told_and_believed_less(base: KnowledgeBase) -> None:
-    said = base.diagnose(Case(log=TaskLog(text="FluxError: Kontingent erschöpft, quota ausgebucht")))
+    said = base.diagnose(Case(log=TaskLog(text="FluxError: credential of the caller lapsed")))
 
-    assert said.root_cause in (RootCause.RATE_LIMITED, RootCause.STORAGE_EXHAUSTED)
+    assert said.root_cause is RootCause.AUTHENTICATION_FAILED
     assert said.confidence <= 0.85
     assert said.evidence[0].text.startswith("FluxError")
     assert "no entry knows it" in said.summary
+
+
+def test_what_only_words_hint_at_is_not_said(base: KnowledgeBase) -> None:
+    said = base.diagnose(Case(log=TaskLog(text="FluxError: Kontingent erschöpft, quota ausgebucht")))
+
+    assert said.root_cause is RootCause.UNKNOWN
+    assert said.ruled_out

@@ -128,6 +128,26 @@ def read(base: KnowledgeBase, log: str) -> Diagnosis:
             id="what we could not publish is not somebody's data that is late",
         ),
         pytest.param(
+            failed(
+                "ValueError: not one property returned rows",
+                "INFO - shop-de: 40 rows",
+                "WARNING - shop-at skipped: invalid_grant: Token has been expired or revoked.",
+            ),
+            RootCause.AUTHENTICATION_FAILED,
+            id="a sum in a class that says nothing",
+        ),
+        pytest.param(
+            failed(
+                "RuntimeError: no readings for lines of the plant",
+                "INFO - CONNACK: Not authorized",
+                "INFO - disconnected: Protocol error",
+                "INFO - CONNACK: Not authorized",
+                "INFO - disconnected: Protocol error",
+            ),
+            RootCause.AUTHENTICATION_FAILED,
+            id="nothing came from who did not let us in",
+        ),
+        pytest.param(
             failed("IndexError: list index out of range", "INFO - clouds < 30: 0 scenes"),
             RootCause.MISSING_DATA,
             id="a count of nothing at the end of a line",

@@ -26,7 +26,9 @@ from tools.knowledge.ranking import (
 Candidates = list[Candidate]
 SAYS = 0.6  #: least strength of what a message is read to say
 OPEN = 0.34  #: least weight of a complaint that ordinary work followed, and that was not tried again
+_SUMS = SUMMARIES | {"ValueError", "AssertionError"}
 LONG_AGO = 40  #: lines between a complaint and words that may come of it
+SUMMED = 0.72  #: score of the only complaint before a sum, but for the lead
 OPEN_OF_A_SUM = 0.3  #: the same, where code sums up that something failed
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
 _STATUS = re.compile(
@@ -188,14 +190,14 @@ def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     if top.why or (top is not ended and top.cause not in told):
         return candidates
     ((cause, line),) = told.items()
-    score = max(top.score, ended.score if ended is not None else SAYS) + LEAD
+    score = max(top.score, ended.score if ended is not None else SUMMED) + LEAD
     return raised(candidates, cause, score, f"line {line} is the only complaint")
 
 
 def _summed_up(evidence: Evidence, candidates: Candidates) -> bool:
     """The task's own code ended it, in words that name no cause."""
     thrown = evidence.chain.raised[-1] if evidence.chain is not None else None
-    if thrown is None or not thrown.frames or not thrown.frames[-1].of_user or thrown.short not in SUMMARIES:
+    if thrown is None or not thrown.frames or not thrown.frames[-1].of_user or thrown.short not in _SUMS:
         return False
     says = (hit for one in candidates for hit in one.hits if hit.piece.final)
     return all(hit.entry.strength <= WRAPPER for hit in says)

@@ -122,6 +122,7 @@ _EFFECT = re.compile(
     r"|No module named|cannot find module|no password supplied"
     r"|(?:localhost|127\.0\.0\.1)[^\n]{0,60}refused|ECONNREFUSED (?:127\.0\.0\.1|localhost|::1)"
     r"|(?:input|file|frame|table) is empty|rows loaded: 0|empty (?:sequence|iterable)|has no data\b"
+    r"|\bno [a-z]+ (?:for|from|of) [a-z]"
     r"|\b(?:0|no|zero) (?:rows|records|documents|files|items|objects|messages|entries|events|lines)\b"
     r"|cannot access local variable|referenced before assignment"
     r"|'\w*(?:Error|Exception|Fault)' object has no attribute"
@@ -135,6 +136,7 @@ _NO_REASON = frozenset(
 _NAMES_ITSELF = frozenset({RootCause.STORAGE_EXHAUSTED, RootCause.OUT_OF_MEMORY, RootCause.PERMISSION_DENIED})
 #: a session that refuses every statement after the one that failed
 _REFUSES_ALL = re.compile(r"(?i)transaction is aborted|FailedSqlTransaction|PendingRollback|25P02")
+_COMES_OF_IT = WITHIN | {RootCause.MISSING_DATA}
 _FAILED = frozenset({RootCause.CODE_ERROR, RootCause.EXTERNAL_JOB_FAILED})
 _TURNS_AWAY = frozenset({RootCause.AUTHENTICATION_FAILED, RootCause.PERMISSION_DENIED, RootCause.TLS_ERROR})
 _OF_ACCESS = _TURNS_AWAY | {RootCause.NETWORK_UNREACHABLE, RootCause.UPSTREAM_UNAVAILABLE}
@@ -372,7 +374,7 @@ def _led_to(case: Case, evidence: Evidence, candidates: Candidates) -> Candidate
         return candidates
     for other in candidates[1:]:
         effect = other.best.piece if other.best is not None else None
-        if effect is None or other.cause not in WITHIN or not _EFFECT.search(_message(effect)):
+        if effect is None or other.cause not in _COMES_OF_IT or not _EFFECT.search(_message(effect)):
             continue
         near = 0 < effect.line - reason.line <= REASON_LINES
         if near and not evidence.went_well_between(reason.line, effect.line):

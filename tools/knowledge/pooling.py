@@ -35,6 +35,7 @@ class Pool:
     clear: float
     ceiling: float
     answer_from: float
+    words_from: float  #: the same, where no more than plain words speak for the cause
 
     @classmethod
     def load(cls) -> Pool:

@@ -12,7 +12,7 @@ from tools.knowledge import refine
 from tools.knowledge.entries import Knowledge
 from tools.knowledge.learned import Passage, Reader
 from tools.knowledge.pooling import Margins, Pool
-from tools.knowledge.ranking import EFFECTS, WRAPPER, Candidate, Hit, only_wraps
+from tools.knowledge.ranking import COMMON, EFFECTS, WRAPPER, Candidate, Hit, only_wraps
 
 WORDS_ALONE = 0.85  #: most that words are believed which no entry confirms
 DECISIVE = (
@@ -94,7 +94,8 @@ class SecondReading:
         best = candidates[0].best
         if best is not None and best.entry.strength <= WRAPPER and not best.entry.own:
             chance = min(chance, WORDS_ALONE)  # an entry that says little confirms little
-        return candidates, Sure(chance, self._enough(chance))
+        worded = best is None or WRAPPER < best.entry.strength <= COMMON
+        return candidates, Sure(chance, chance >= self._pool.words_from if worded else self._enough(chance))
 
     def _doubtful(self, first: Candidate, cause: RootCause, chance: float) -> bool:
         """Too little to take a strong entry's place."""
