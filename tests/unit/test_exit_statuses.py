@@ -148,6 +148,16 @@ def test_a_command_written_by_a_stranger_takes_no_time(base: KnowledgeBase) -> N
         assert read(base, log).root_cause in (RootCause.EXTERNAL_JOB_FAILED, RootCause.UNKNOWN)
 
 
+def test_a_program_that_spoke_up_by_its_own_name_is_known_behind_a_script(base: KnowledgeBase) -> None:
+    slow = "curl: (28) Operation too slow. Less than 20000 bytes/sec transferred the last 5 seconds"
+    told = read(
+        base, bash("bash /srv/jobs/fetch.sh", 28, slow, "stock.csv: 30066 lines", "last line complete")
+    )
+    assert (told.root_cause, told.transient) == (RootCause.TIMEOUT, True)
+    other = read(base, bash("bash /srv/jobs/fetch.sh", 28, "curl: slow today", "rsync: sent 4 files"))
+    assert other.root_cause is not RootCause.TIMEOUT
+
+
 def test_a_status_that_was_got_over_is_no_cause(base: KnowledgeBase) -> None:
     said = ("fetching from mirror 1", "curl rc=28, next mirror", "fetched from mirror 2", "closing the month")
     told = read(base, bash("/srv/jobs/close.sh", 1, *said))

@@ -251,6 +251,24 @@ def test_the_innermost_of_an_exception_group_is_read(base: KnowledgeBase) -> Non
     assert read(base, GROUP).root_cause is RootCause.TYPE_MISMATCH
 
 
+def test_why_it_could_not_connect_may_stand_far_above_what_was_raised(base: KnowledgeBase) -> None:
+    library = '  File "/opt/venv/lib/python3.11/site-packages/thrift/transport.py", line {}, in open'
+    log = "\n".join(
+        [
+            f"{STAMP} INFO - Could not connect to ('hive.test', 10000)",
+            "Traceback (most recent call last):",
+            library.format(1),
+            "ssl.SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
+            f"{STAMP} ERROR - Task failed with exception",
+            "Traceback (most recent call last):",
+            USER,
+            *(library.format(number) for number in range(24)),
+            "TTransportException: Could not connect to any of [('hive.test', 10000)]",
+        ]
+    )
+    assert read(base, log).root_cause is RootCause.TLS_ERROR
+
+
 def test_the_address_of_a_manual_makes_nothing_a_side_issue() -> None:
     said = "WARNING - refused: quota used up, see https://services.test/analytics/quotas"
     (piece,) = evidence.read(TaskLog(text=f"{STAMP} {said}")).pieces
