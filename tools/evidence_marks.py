@@ -222,7 +222,8 @@ _TRAITS = {
         r" [^\n]{0,40}?\b(tmp|temp\w*|stag(e|ing)|scratch|spill|lock|pid))\b"
     ),
     Mark.FINE: (
-        r"(?i)(?:^|[^`'\w])(ok|okay|done|2\d\d|ready|written|loaded|granted|fetched|passed|completed?"
+        r"(?i)(?:^|[^`'\w])(ok|okay|done|2[0-46-9]\d|25[0-46-9]|ready"
+        r"|written|loaded|granted|fetched|passed|completed?"
         r"|success\w*|resumed"
         r"|succeeded|healthy|alive|recovered|reconnected|connected|available again|rows|records"
         r"|refreshed|rebuilt|reloaded|recreated|acquired|obtained|taken|renewed|reopened|regenerated|released"

@@ -205,6 +205,42 @@ def test_words_give_way_to_what_is_known_by_name(base: KnowledgeBase) -> None:
     assert (told.root_cause, told.transient) == (RootCause.LOCK_CONTENTION, True)
 
 
+def test_what_was_skipped_with_all_the_others_was_not_got_over(base: KnowledgeBase) -> None:
+    skipped = [
+        f'account {n} skipped: Get "https://bank.test": remote error: tls: bad certificate' for n in "ab"
+    ]
+    assert read(base, child(*skipped, "2 of 2 accounts without statement, refusing a part")).root_cause is (
+        RootCause.TLS_ERROR
+    )
+    told = read(base, child(*skipped, "2 of 9 accounts without statement, which is allowed", *WORK))
+    assert told.root_cause is not RootCause.TLS_ERROR
+
+
+def test_an_exit_status_of_255_is_no_answer_that_went_well(base: KnowledgeBase) -> None:
+    work = [f"matrix: sku {number * 40} of 90000 done" for number in range(60)]
+    fatal = "Fatal error: Maximum execution time of 3 seconds exceeded in /srv/build_matrix.php on line 8"
+    assert read(base, child(*work, fatal, "matrix build ended rc=255")).root_cause is RootCause.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            failed("ValueError: Connection string must have a key.", "INFO - draining orders, at most 2000"),
+            RootCause.MISSING_CONFIGURATION,
+            id="draining is what a task may do",
+        ),
+        pytest.param(
+            failed("ftplib.error_temp: 421 Too many connections. Service temporarily unavailable."),
+            RootCause.RATE_LIMITED,
+            id="a server that is full says so first",
+        ),
+    ],
+)
+def test_what_else_the_words_could_mean(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    assert read(base, log).root_cause is cause
+
+
 def test_what_a_shell_stumbles_over_in_an_answer_is_no_rival_to_it(base: KnowledgeBase) -> None:
     log = child("job.sh: line 10: LOADING Redis is loading the dataset in memory: syntax error in expression")
     told = read(base, log)

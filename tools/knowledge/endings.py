@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from graph.domain import RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
-from tools.knowledge.linking import LEAD, REASON_LINES
+from tools.knowledge.linking import LEAD, REASON_LINES, complains, said_before
 from tools.knowledge.ranking import (
     COMMON,
     JUST,
@@ -28,6 +28,8 @@ SAYS = 0.6  #: least strength of what a message is read to say
 OPEN = 0.34  #: least weight of a complaint that ordinary work followed, and that was not tried again
 _SUMS = SUMMARIES | {"ValueError", "AssertionError"}
 LONG_AGO = 40  #: lines between a complaint and words that may come of it
+LEFT_OUT = 0.1  #: the same, where all were left out: `3 of 3 accounts without a statement`
+_ALL = re.compile(r"\b([1-9]\d*) (?:of|out of) (?:the |all )?\1\b")
 SUMMED = 0.72  #: score of the only complaint before a sum, but for the lead
 OPEN_OF_A_SUM = 0.3  #: the same, where code sums up that something failed
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
@@ -178,6 +180,8 @@ def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     if not summed and (ended is None or not only_wraps(ended)):
         return candidates
     least = OPEN_OF_A_SUM if summed else OPEN
+    if none := any(_ALL.search(line.text) and complains(line.text) for line in said_before(evidence)):
+        least = LEFT_OUT
     told = {
         other.cause: hit.piece.line
         for other in candidates
@@ -190,7 +194,7 @@ def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     if top.why or (top is not ended and top.cause not in told):
         return candidates
     ((cause, line),) = told.items()
-    score = max(top.score, ended.score if ended is not None else SUMMED) + LEAD
+    score = max(top.score, SUMMED if none or ended is None else ended.score) + LEAD
     return raised(candidates, cause, score, f"line {line} is the only complaint")
 
 

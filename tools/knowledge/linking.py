@@ -318,7 +318,7 @@ def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     thrown = top.best.piece.raised if top.best is not None else None
     if thrown is not None and _tells_why(thrown.message):
         return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
-    if any(line.number not in known and _complains(words_of(line.text, counters=True)) for line in said):
+    if any(line.number not in known and complains(words_of(line.text, counters=True)) for line in said):
         return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
     return candidates
 
@@ -329,7 +329,7 @@ def _tells_why(message: str) -> bool:
     return len(reason.split()) > A_STATE and _COMPLAINT.search(reason) is not None
 
 
-def _complains(text: str) -> bool:
+def complains(text: str) -> bool:
     """A reason in words, beyond telling that something failed."""
     reason = _CALLED.search(text)
     return bool(_COMPLAINT.search(text) or (reason and not _HOW_IT_ENDED.search(reason.group(1))))
