@@ -3,8 +3,7 @@
 What they say is redacted here, all of it at once, before any of it is written.
 
 One statement for each table on Postgres. On SQLite a statement for each row, which there costs a few
-microseconds as long as nothing stands between it and the driver; less, when all are new and nobody has to ask
-which of them were.
+microseconds as long as nothing stands between it and the driver.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from server.db.sqlite_connection import Connection
 from server.db.tables import DeliveryRow, OccurrenceRow, table_of
 from tools.redaction import redact_all
 
-SEVERAL = 4  # arrivals from which on it is tried whether all of them are new
 LONGEST = 2000  # characters that are kept of an error
 
 IDENTITY = ("airflow", "dag_id", "run_id", "task_id", "map_index", "try_number", "kind")
@@ -82,8 +80,6 @@ def _to_sqlite(
     deliver: tuple[str, Fill],
     occur: tuple[str, Fill],
 ) -> list[int]:
-    if _all_new(database, arrivals, now, deliver, occur):
-        return [1] * len(arrivals)
     cursor, new = database.cursor(), []
     for one in arrivals:
         if one.delivery is not None:
@@ -94,27 +90,6 @@ def _to_sqlite(
         new.append(sum(cursor.execute(occur[0], occur[1](row)).rowcount for row in one.rows))
     cursor.close()
     return new
-
-
-def _all_new(
-    database: sqlite3.Connection,
-    arrivals: Sequence[Arrival],
-    now: datetime,
-    deliver: tuple[str, Fill],
-    occur: tuple[str, Fill],
-) -> bool:
-    """Store many deliveries of one failure each, when all of them are new; else nothing is stored."""
-    if len(arrivals) < SEVERAL or any(one.delivery is None or len(one.rows) != 1 for one in arrivals):
-        return False
-    deliveries = [deliver[1](_delivery(one.delivery, now)) for one in arrivals]
-    database.execute("SAVEPOINT arrivals")
-    new = database.executemany(deliver[0], deliveries).rowcount
-    if new == len(arrivals):
-        new = database.executemany(occur[0], [occur[1](one.rows[0]) for one in arrivals]).rowcount
-    if new != len(arrivals):
-        database.execute("ROLLBACK TO arrivals")
-    database.execute("RELEASE arrivals")
-    return new == len(arrivals)
 
 
 def _delivery(webhook_id: str | None, now: datetime) -> Row:

@@ -21,7 +21,6 @@ from server.service import Service
 log = structlog.get_logger("webhook")
 
 PATH = "/webhook"
-HEADERS = "airmedic.headers"  # where the scope of a request keeps them, once they are read
 JSON = (b"content-type", b"application/json")
 
 router = APIRouter(tags=["webhook"])
@@ -68,7 +67,7 @@ SIGNATURE: list[dict[str, Any]] = [
 )
 async def receive_event(request: Request) -> Response:
     """Take an event. It is committed before the answer; a repeat is answered the same and stores nothing."""
-    answer = await _take(request.scope, request.headers, await request.body())
+    answer = await _take(request, request.headers, await request.body())
     return Response(answer, status_code=202, media_type="application/json")
 
 
@@ -78,17 +77,8 @@ def is_plain_event(scope: Scope) -> bool:
         scope["type"] == "http"
         and scope["path"] == PATH
         and scope["method"] == "POST"
-        and "origin" not in headers_of(scope)
+        and all(name != b"origin" for name, _ in scope["headers"])
     )
-
-
-def headers_of(scope: Scope) -> dict[str, str]:
-    """The headers by their names, read once; of one that is given twice the first, as everywhere else."""
-    known: dict[str, str] | None = scope.get(HEADERS)
-    if known is None:
-        given = scope["headers"][::-1]
-        known = scope[HEADERS] = {name.decode("latin-1"): value.decode("latin-1") for name, value in given}
-    return known
 
 
 class Lane:
@@ -99,11 +89,12 @@ class Lane:
         self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = headers_of(scope)
+        # Reversed: of a header that is given twice the first one counts, as everywhere else.
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"][::-1]}
         try:
             await self._senders.check(headers, scope)
             body = await self._bodies.read(headers, receive)
-            answer = await _take(scope, headers, body)
+            answer = await _take(Request(scope), headers, body)
         except Refusal as refusal:
             await refuse(refusal, scope, receive, send)
         except AirmedicError as exc:
@@ -115,10 +106,10 @@ class Lane:
             await send({"type": "http.response.body", "body": answer})
 
 
-async def _take(scope: Scope, headers: Mapping[str, str], body: bytes) -> bytes:
+async def _take(request: Request, headers: Mapping[str, str], body: bytes) -> bytes:
     """Commit the event; what is answered."""
-    service: Service = scope["app"].state.service  # no dependency: those are resolved anew for each event
-    delivery = _authenticate(scope, headers, body, service)
+    service: Service = request.app.state.service  # no dependency: those are resolved anew for each event
+    delivery = _authenticate(request, headers, body, service)
     event = parse_event(body)
     accepted = await service.intake.deliver(event, door=event.door, delivery=delivery)
     return _answer(accepted, event.event)
@@ -130,7 +121,7 @@ def _answer(accepted: bool, event: str) -> bytes:
     return EventAccepted(accepted=accepted, event=event).model_dump_json().encode()
 
 
-def _authenticate(scope: Scope, headers: Mapping[str, str], body: bytes, service: Service) -> str | None:
+def _authenticate(request: Request, headers: Mapping[str, str], body: bytes, service: Service) -> str | None:
     """The delivery's id; None when it carries none, which only an unsigned one may."""
     secrets = webhook_secrets(service.settings)
     if not secrets:
@@ -139,6 +130,5 @@ def _authenticate(scope: Scope, headers: Mapping[str, str], body: bytes, service
     try:
         return check_signature(headers, body, secrets=secrets, now=service.clock())
     except NotAuthentic as exc:
-        client = scope.get("client")
-        log.warning("delivery_refused", reason=str(exc), address=client and client[0])
+        log.warning("delivery_refused", reason=str(exc), address=request.client and request.client.host)
         raise
