@@ -247,6 +247,16 @@ def test_what_a_shell_stumbles_over_in_an_answer_is_no_rival_to_it(base: Knowled
     assert (told.root_cause, told.transient) == (RootCause.UPSTREAM_UNAVAILABLE, True)
 
 
+def test_names_that_were_other_ones_each_time_are_no_drift(base: KnowledgeBase) -> None:
+    log = failed(
+        "AttributeError: The CRS of a frame without an active geometry column is not defined",
+        "INFO - north.parquet: columns ['meter', 'shape']",
+        "INFO - west.parquet: columns ['meter', 'geometry']",
+        "INFO - east.parquet: columns ['meter', 'geom']",
+    )
+    assert read(base, log).root_cause is not RootCause.SCHEMA_DRIFT
+
+
 def test_two_complaints_are_not_the_only_one(base: KnowledgeBase) -> None:
     log = failed(
         "RuntimeError: 2 of 6 files refused",

@@ -64,7 +64,6 @@ _COMMAS = re.compile(r"\b\w[\w./-]{1,40}(?:, \w[\w./-]{1,40})+")
 _NAMED = re.compile(r"['\"](\w[\w./:@ -]{1,60})['\"]")
 MOST_NAMES = 12  #: of them that are looked for
 _SUM = frozenset({RootCause.MISSING_DATA, RootCause.EXTERNAL_JOB_FAILED})
-_NO_REASON_OF_MANY = frozenset({RootCause.EXTERNAL_JOB_FAILED})
 _VAGUE = re.compile(
     r"(?i)not reachable|unreachable|could not (?:connect|be reached)|(?:connection|connect|session"
     r"|handshake|open\w*)"
@@ -204,18 +203,13 @@ def _other_list(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     top = candidates[0] if candidates else None
     if top is None or top.best is None or top.why or top.cause not in _STUMBLES_OVER_NAMES:
         return candidates
-    listed = [
-        (line.number, frozenset(_NAMED.findall(line.text)))
-        for line in said_before(evidence, LISTS)
-        if evidence.chain is not None and (_LISTED.search(line.text) or _COUNTED.search(line.text))
-    ]
-    listed = [one for one in listed if one[1]]
-    if len(listed) < A_HABIT or listed[-1][0] < said_before(evidence)[0].number:
+    said = said_before(evidence, LISTS) if evidence.chain is not None else []
+    lists = (line for line in said if _LISTED.search(line.text) or _COUNTED.search(line.text))
+    listed = [(line.number, names) for line in lists if (names := frozenset(_NAMED.findall(line.text)))]
+    if len(listed) < A_HABIT or listed[-1][0] < said[-SAID:][0].number:
         return candidates
-    line, last = listed[-1]
-    before = {names for _, names in listed[1 - A_HABIT : -1]} | {listed[-2][1]}
-    usual = next(iter(before))
-    if len(before) > 1 or last == usual or not (usual - last and last - usual):
+    (_, usual), *others, (line, last) = listed[-A_HABIT:]
+    if any(names != usual for _, names in others) or not (usual - last and last - usual):
         return candidates
     score = max(0.88, top.score + LEAD)
     return raised(candidates, RootCause.SCHEMA_DRIFT, score, f"line {line} lists other names than before")
@@ -445,11 +439,11 @@ def _named_again(case: Case, evidence: Evidence, candidates: Candidates) -> Cand
     if not names:
         return candidates
     told: dict[RootCause, tuple[float, int]] = {}
-    for other in candidates:
+    for other in (one for one in candidates if one.cause is not RootCause.EXTERNAL_JOB_FAILED):
         for hit in other.hits:
             piece = hit.piece
             before = piece.kind == "line" and piece.errorish and piece.line < thrown.first
-            if not before or hit.worded or hit.entry.strength < REASON or other.cause in _NO_REASON_OF_MANY:
+            if not before or hit.worded or hit.entry.strength < REASON:
                 continue
             named = [name for name in names if name.search(piece.text)]
             if named and not all(_well_after(evidence, name, piece.line, thrown.first) for name in named):
