@@ -178,12 +178,7 @@ class IncidentStore(StoreFolding):
                 await forget_stale(connection, [cause.key], now)
                 await STAND.run(connection, cause_row(cause, incident_id, now))
             if data is not None:
-                event: dict[str, Any] = {
-                    "name": "opened" if created else "joined",
-                    "node": "intake",
-                    "data": data,
-                }
-                await LINES.run(connection, self.event_row(incident_id, event, now))
+                await self._note_opening(connection, incident_id, data, now, created=created)
             return incident_id, created
 
         with store_errors("opening an incident"):
@@ -193,6 +188,12 @@ class IncidentStore(StoreFolding):
             seen = snapshot if occurrence.kind is IncidentKind.FAILURE else None
             taker.take(lease, Taken(opened_record(row | {"id": incident_id}), None, seen=seen))
         return incident_id, created
+
+    async def _note_opening(
+        self, connection: AsyncConnection, incident_id: int, data: JsonValue, now: datetime, *, created: bool
+    ) -> None:
+        event: dict[str, Any] = {"name": "opened" if created else "joined", "node": "intake", "data": data}
+        await LINES.run(connection, self.event_row(incident_id, event, now))
 
     async def _rouse(
         self, connection: AsyncConnection, incident_id: int, occurrence: Occurrence, now: datetime

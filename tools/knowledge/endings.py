@@ -26,12 +26,12 @@ from tools.knowledge.ranking import (
 Candidates = list[Candidate]
 SAYS = 0.6  #: least strength of what a message is read to say
 OPEN = 0.34  #: least weight of a complaint that ordinary work followed, and that was not tried again
-_SUMS = SUMMARIES | {"ValueError", "AssertionError"}
-LONG_AGO = 40  #: lines between a complaint and words that may come of it
-LEFT_OUT = 0.1  #: the same, where all were left out: `3 of 3 accounts without a statement`
-_ALL = re.compile(r"\b([1-9]\d*) (?:of|out of) (?:the |all )?\1\b")
-SUMMED = 0.72  #: score of the only complaint before a sum, but for the lead
 OPEN_OF_A_SUM = 0.3  #: the same, where code sums up that something failed
+LEFT_OUT = 0.1  #: the same, where all were left out: `3 of 3 accounts without a statement`
+SUMMED = 0.72  #: score of the only complaint before such a sum, but for the lead
+LONG_AGO = 40  #: lines between a complaint and words that may come of it
+_SUMS = SUMMARIES | {"ValueError", "AssertionError"}
+_ALL = re.compile(r"\b([1-9]\d*) (?:of|out of) (?:the |all )?\1\b")
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
 _STATUS = re.compile(
     r"(?i)(?:HTTP(?:/[\d.]+)?|status|code|answered|returned|responded|response)\W{0,3}([45]\d\d)\b"

@@ -18,7 +18,6 @@ STRENGTH = 0.86  #: an entry called `strong`: a script may end with a number of 
 LEAD = 0.75  #: score of what a status says, where only wrappers speak
 HINT = 0.55  #: the same, of a status that others use for something else
 COMMON = 10  #: statuses below it mean something else to each program: the failed one must be known
-_BY_NAME = re.compile(r"([a-z][\w.-]{0,30})(?:\[\d+\])?: \S")
 END_LINES = 40  #: the status is told of this close to the end
 ANY = "any"
 
@@ -28,6 +27,8 @@ _STATUS = re.compile(
 )
 _RUNS = re.compile(r"\b(?:Running|Executing) command: (.+)", re.DOTALL)
 _CALLED = re.compile(r"\bCommand '(.+)' returned non-zero exit status", re.DOTALL)
+#: a program that says who it is: `curl: (28) …`, `sshd[17]: …`
+_BY_NAME = re.compile(r"([a-z][\w.-]{0,30})(?:\[\d+\])?: \S")
 #: what scripts print of a program they ran: `ldapadd rc=65`, `rsync exit status 23`
 _PRINTED = re.compile(
     r"\b([a-z][\w.-]{0,40})[ :]+(?:rc|exit|exited|returned|status|exit (?:code|status)) ?[ =:]? ?(\d{1,3})\b"
