@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from server.turns import Turns
 
 LOOK = 0.002  # seconds from one look at how idle the thread is to the next
 IDLE = 0.0005  # seconds of an idle thread, since the last look, that let one go on
@@ -26,7 +27,7 @@ class Precedence:
         self._timer = timer
         self._busy = busy  #: seconds of processor time that this thread has used
         self.newcomers = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = Turns()
         self._alarm: asyncio.TimerHandle | None = None
         self._looked = self._stepped = timer()
         self._used = busy()
@@ -55,8 +56,7 @@ class Precedence:
         """Wait until there is time for a step of somebody who is no newcomer."""
         if not self.newcomers:
             return
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(mine)
+        mine = self._waiting.join()
         if self._alarm is None:
             self._note()
             self._watch()
@@ -80,11 +80,7 @@ class Precedence:
 
     def _let_go(self) -> None:
         self._stepped = self._timer()
-        while self._waiting:
-            first = self._waiting.popleft()
-            if not first.done():  # whoever waited may have been cancelled
-                first.set_result(None)
-                return
+        self._waiting.give()
 
 
 class Newcomer:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
+
+from server.turns import Turns
 
 WINDOW = 0.25  # seconds
 RUSH = 50  # events in a window
@@ -30,7 +31,7 @@ class Rush:
         self._since = -WINDOW
         self._count = 0
         self._before = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = Turns()
         self._turn_at, self._busy_at = timer(), busy()
         self._alarm: asyncio.TimerHandle | None = None
         self._look_at = 0.0  # when the next look is due
@@ -60,8 +61,7 @@ class Rush:
         """Wait for a turn to do a small piece of work; without a rush there is nothing to wait for."""
         if not self.on:
             return
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(mine)
+        mine = self._waiting.join()
         self._watch()
         await mine
 
@@ -89,8 +89,4 @@ class Rush:
 
     def _release(self) -> None:
         self._turn_at, self._busy_at = self._timer(), self._busy()
-        while self._waiting:
-            first = self._waiting.popleft()
-            if not first.done():  # whoever waited may have been cancelled
-                first.set_result(None)
-                return
+        self._waiting.give()
