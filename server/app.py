@@ -46,7 +46,8 @@ SHOWN_HEADERS = ("etag", "idempotency-replayed", "retry-after", "x-request-id")
 class Application(FastAPI):
     """FastAPI, but for events: they are taken before its machinery, which costs more than storing them.
 
-    A page in a browser has an origin, and goes the long way.
+    A page in a browser has an origin, and goes the long way. What was taken is answered without the headers
+    that only a browser heeds: writing them costs as much as storing the event.
     """
 
     lane: ASGIApp | None = None
@@ -101,7 +102,7 @@ def create_app(
     _add_routes(app, demo_source=(source or SourceState()) if settings.demo else None)
     add_problem_handlers(app)
     _add_middleware(app, senders=senders, bodies=bodies, origins=origins)
-    app.lane = Envelope(webhook.Lane(senders=senders, bodies=bodies))
+    app.lane = Envelope(webhook.Lane(senders=senders, bodies=bodies), browsers=False)
     return app
 
 

@@ -115,7 +115,8 @@ class Intake:
             if event.dropped and new:
                 data = {"number": event.dropped, "door": door.value}
                 await self._store.add_event("events_dropped", node="intake", level="warning", data=data)
-            await self._note_seen(door)
+            if not self._just_noted(door):
+                await self._note_seen(door)
         except StoreUnavailable as exc:  # what was accepted is committed: its sender is told so
             log.warning("delivery_not_noted", door=door.value, dropped=event.dropped, error=str(exc))
         return bool(new)
@@ -181,12 +182,14 @@ class Intake:
         self._away = False
         return await self._weigh(occurrence, snapshot, cause)
 
+    def _just_noted(self, door: Door) -> bool:
+        """When a door last brought something is known to the second or so: not a write for each event."""
+        noted = self._noted.get(door)
+        return noted is not None and abs(self._clock() - noted) < NOTED
+
     async def _note_seen(self, door: Door) -> None:
-        """When this door last brought something, to the second or so: not a write for each event."""
-        now = self._clock()
-        if abs(now - self._noted.get(door, now - 2 * NOTED)) >= NOTED:
-            self._noted[door] = now
-            await self._store.remember(f"seen_{door.value}", now.isoformat())
+        now = self._noted[door] = self._clock()
+        await self._store.remember(f"seen_{door.value}", now.isoformat())
 
     async def _weigh(self, occurrence: Occurrence, snapshot: TaskSnapshot, cause: Cause | None) -> int:
         if occurrence.kind is IncidentKind.STUCK:

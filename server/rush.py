@@ -16,7 +16,7 @@ WINDOW = 0.25  # seconds
 RUSH = 50  # events in a window
 IDLE = 0.01  # seconds of an idle thread from one turn to the next: about as long as a turn's work takes
 LOOK = 0.01  # seconds from one look at that to the next
-LONGEST = 0.25  # seconds from one turn to the next, however busy
+LONGEST = 1.0  # seconds from one turn to the next, however busy
 SHARE = 32  # of what may be done at the same time, one part of so many may in a rush
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
+import random
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -88,8 +88,12 @@ def _is_guarded(path: str) -> bool:
 class Envelope:
     """Outermost: gives each request an id, each answer its headers, and turns a defect into a plain 500."""
 
-    def __init__(self, app: ASGIApp, *, timer: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, app: ASGIApp, *, browsers: bool = True, timer: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """`browsers`: whether one may be asking. Else what was taken goes without the fences for them."""
         self._app = app
+        self._browsers = browsers
         self._timer = timer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +109,14 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, scope["path"], request_id)
+                if self._browsers or status != 202:
+                    _add_headers(message, scope["path"], request_id)
+                else:
+                    message["headers"] = [
+                        *message["headers"],
+                        (b"x-request-id", request_id.encode()),
+                        AS_SAID,
+                    ]
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -152,13 +163,14 @@ def _request_id(scope: Scope) -> str:
 
 
 def _new_id() -> str:
-    return os.urandom(16).hex()
+    return f"{random.getrandbits(128):032x}"  # a name, and no secret
 
 
 def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name.encode(), value.encode()) for name, value in headers.items())
 
 
+AS_SAID = (b"x-content-type-options", b"nosniff")
 OF_ALL, OF_DATA = _raw(HEADERS), _raw(HEADERS | DATA_HEADERS)
 OURS = frozenset({b"x-request-id", *(name for name, _ in OF_DATA)})
 

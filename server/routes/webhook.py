@@ -67,7 +67,7 @@ SIGNATURE: list[dict[str, Any]] = [
 )
 async def receive_event(request: Request) -> Response:
     """Take an event. It is committed before the answer; a repeat is answered the same and stores nothing."""
-    answer = await _take(request, request.headers, await request.body())
+    answer = await _take(request.scope, request.headers, await request.body())
     return Response(answer, status_code=202, media_type="application/json")
 
 
@@ -94,7 +94,7 @@ class Lane:
         try:
             await self._senders.check(headers, scope)
             body = await self._bodies.read(headers, receive)
-            answer = await _take(Request(scope), headers, body)
+            answer = await _take(scope, headers, body)
         except Refusal as refusal:
             await refuse(refusal, scope, receive, send)
         except AirmedicError as exc:
@@ -106,10 +106,10 @@ class Lane:
             await send({"type": "http.response.body", "body": answer})
 
 
-async def _take(request: Request, headers: Mapping[str, str], body: bytes) -> bytes:
+async def _take(scope: Scope, headers: Mapping[str, str], body: bytes) -> bytes:
     """Commit the event; what is answered."""
-    service: Service = request.app.state.service  # no dependency: those are resolved anew for each event
-    delivery = _authenticate(request, headers, body, service)
+    service: Service = scope["app"].state.service  # no dependency: those are resolved anew for each event
+    delivery = _authenticate(scope, headers, body, service)
     event = parse_event(body)
     accepted = await service.intake.deliver(event, door=event.door, delivery=delivery)
     return _answer(accepted, event.event)
@@ -121,7 +121,7 @@ def _answer(accepted: bool, event: str) -> bytes:
     return EventAccepted(accepted=accepted, event=event).model_dump_json().encode()
 
 
-def _authenticate(request: Request, headers: Mapping[str, str], body: bytes, service: Service) -> str | None:
+def _authenticate(scope: Scope, headers: Mapping[str, str], body: bytes, service: Service) -> str | None:
     """The delivery's id; None when it carries none, which only an unsigned one may."""
     secrets = webhook_secrets(service.settings)
     if not secrets:
@@ -130,5 +130,6 @@ def _authenticate(request: Request, headers: Mapping[str, str], body: bytes, ser
     try:
         return check_signature(headers, body, secrets=secrets, now=service.clock())
     except NotAuthentic as exc:
-        log.warning("delivery_refused", reason=str(exc), address=request.client and request.client.host)
+        client = scope.get("client")
+        log.warning("delivery_refused", reason=str(exc), address=client[0] if client else None)
         raise

@@ -326,6 +326,16 @@ async def test_an_import_error_is_heard_and_opens_nothing(api: Api) -> None:
 # --- the short way and the long way -----------------------------------------------------------------------
 
 
+# Headers that only browsers heed, and no browser sends an event without an origin.
+FENCES = {
+    "cache-control",
+    "content-security-policy",
+    "cross-origin-resource-policy",
+    "referrer-policy",
+    "x-frame-options",
+}
+
+
 def _without_id(answer: httpx.Response) -> dict[str, str]:
     return {name: value for name, value in answer.headers.items() if name not in ("x-request-id",)}
 
@@ -353,7 +363,7 @@ def _without_id(answer: httpx.Response) -> dict[str, str]:
 async def test_a_plain_event_is_answered_as_one_from_a_page_of_this_host(
     api: Api, body: Any, changed: dict[str, str]
 ) -> None:
-    """A page's request goes through the whole application, others past it: nobody can tell them apart."""
+    """A page's request goes through the whole application, others past it, which only the fences tell."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answers = []
     for number, origin in enumerate(({}, {"origin": "http://127.0.0.1:8642"})):
@@ -367,7 +377,10 @@ async def test_a_plain_event_is_answered_as_one_from_a_page_of_this_host(
 
     short, long = answers
     assert short.status_code == long.status_code
-    assert _without_id(short) == _without_id(long)
+    fences = FENCES if short.status_code == 202 else set()
+    assert _without_id(short) == {
+        name: value for name, value in _without_id(long).items() if name not in fences
+    }
     assert [len(one.headers["x-request-id"]) for one in answers] in ([32, 32], [6, 6])
     said = [{**one.json(), "request_id": ""} for one in answers]
     assert said[0] == said[1]
