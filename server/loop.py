@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 # New objects before the youngest are looked through, and generations before the older ones are. A drive makes
 # thousands that live until its next write: with Python's 700 they are looked through again and again.
-COLLECT = (50_000, 15, 15)
+COLLECT = (10_000, 15, 15)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
