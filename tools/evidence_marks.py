@@ -65,6 +65,8 @@ _DONE_ABOUT_IT = (
     r"|then (a )?(200|ok|fine|passed|worked|succeeded)|used instead$"
     r"|(default|fallback|cached?|previous|last|local|stale|copy|built-?in|old|own) (value |one |copy )?used$"
     r"|second (try|attempt) (ok|fine|passed|worked)"
+    r"|re-?(sent|read|tried|transmitted|submitted|connected|opened|played|queued|run|delivered)"
+    r"( it)? (ok|okay|fine|well|successfully)"
     r"|dropped it|left (it )?as (it )?is|tolerated|accepted anyway|kept going|went on)\b"
 )
 #: the last clause of a line that tells what is done about it: `permission denied, estimating`

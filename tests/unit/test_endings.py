@@ -64,6 +64,28 @@ OWN = '  File "/opt/airflow/dags/orders.py", line 12, in load'
             RootCause.MISSING_CONFIGURATION,
             id="a host of None lacks a setting",
         ),
+        pytest.param(
+            log_of(
+                OWN,
+                "TransportError: Server returned response (502) with invalid XML: mismatched tag: line 1",
+                "Traceback (most recent call last):",
+                "xml.etree.ElementTree.ParseError: mismatched tag: line 1, column 92",
+            ),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="a page of a server that could not serve",
+        ),
+        pytest.param(
+            log_of(
+                OWN,
+                "KilledWorker: Attempted to run task 'fit-3' on 3 workers, but all those workers died",
+                before=(
+                    "WARNING - Worker tcp://10.0.0.4:4001 (pid=51) exceeded 95% memory budget. Restarting...",
+                    "INFO - Register worker addr: tcp://10.0.0.4:4002",
+                ),
+            ),
+            RootCause.OUT_OF_MEMORY,
+            id="a watchman ended workers for their memory",
+        ),
         pytest.param(log_of(OWN, "Exception: Unspecified error"), RootCause.UNKNOWN, id="hollow words"),
     ],
 )

@@ -319,3 +319,59 @@ def test_the_address_of_a_manual_makes_nothing_a_side_issue() -> None:
     said = "WARNING - refused: quota used up, see https://services.test/analytics/quotas"
     (piece,) = evidence.read(TaskLog(text=f"{STAMP} {said}")).pieces
     assert not piece.aside
+
+
+@pytest.mark.parametrize(
+    ("complaint", "after", "cause"),
+    [
+        pytest.param(
+            "gzip: stdout: No space left on device",
+            ["pack: part 1 ok", "pack: part 2 ok", "pack: CHECK size failed: expected 1200 lines, found 0"],
+            RootCause.STORAGE_EXHAUSTED,
+            id="a disk that was full",
+        ),
+        pytest.param(
+            "[load] region 3 error: ReferenceError: totl is not defined",
+            ["[load] region 4: page 1/1, 80 rows", "Error: load incomplete, 1 of 4 regions missing"],
+            RootCause.CODE_ERROR,
+            id="a part that broke off",
+        ),
+    ],
+)
+def test_what_a_count_misses_in_the_end_was_complained_of_before(
+    base: KnowledgeBase, complaint: str, after: list[str], cause: RootCause
+) -> None:
+    assert read(base, child(complaint, *after)).root_cause is cause
+    # What says itself that it was got over is not held against it.
+    spared = read(base, child(f"{complaint}, ignored", *after))
+    assert spared.root_cause is not cause
+
+
+def test_a_service_that_is_unavailable_in_the_words_of_the_task(base: KnowledgeBase) -> None:
+    refused = (
+        "last error: Tls handshake failed: SSL routines:CERTIFICATE_VERIFY_FAILED: self signed certificate"
+    )
+    log = failed(
+        "ScoringUnavailable: service unavailable after 2 attempts",
+        f"WARNING - attempt 1/2: StatusCode.UNAVAILABLE failed to connect to all addresses; {refused}",
+        f"WARNING - attempt 2/2: StatusCode.UNAVAILABLE failed to connect to all addresses; {refused}",
+    )
+    told = read(base, log)
+    assert (told.root_cause, told.transient) == (RootCause.TLS_ERROR, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "recovered"),
+    [
+        ("WARN connection reset by peer on part 7, resent ok", True),
+        ("WARN connection reset by peer on part 7, 3 parts unsent", False),
+    ],
+)
+def test_what_was_sent_again_with_success(line: str, recovered: bool) -> None:
+    pieces = evidence.read(TaskLog(text=f"{STAMP} INFO - {line}\n{STAMP} ERROR - Task failed")).pieces
+    assert [piece.recovered for piece in pieces if "reset" in piece.text] == [recovered]
+
+
+def test_the_number_of_a_ticket_is_no_credential(base: KnowledgeBase) -> None:
+    log = failed("RuntimeError: partner answered REJECTED (Q-1190) for ticket A5521")
+    assert read(base, log).root_cause is not RootCause.AUTHENTICATION_FAILED

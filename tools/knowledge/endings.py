@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from graph.domain import RootCause
 from tools.diagnosis import Case
 from tools.evidence import Evidence, Piece
+from tools.evidence_marks import Glance, Mark
 from tools.knowledge.linking import LEAD, REASON_LINES, complains, said_before
 from tools.knowledge.ranking import (
     COMMON,
@@ -31,6 +32,12 @@ LEFT_OUT = 0.1  #: the same, where all were left out: `3 of 3 accounts without a
 SUMMED = 0.72  #: score of the only complaint before such a sum, but for the lead
 LONG_AGO = 40  #: lines between a complaint and words that may come of it
 _SUMS = SUMMARIES | {"ValueError", "AssertionError"}
+#: a check of the task's own that counts what is there
+_COUNTS = re.compile(
+    r"(?i)\bexpected \d[^\n]{0,40}\b(?:found|got|received|have|only|saw) \d"
+    r"|\b\d+ (?:of|out of) (?:the )?\d+ [\w-]+ (?:(?:is|are|was|were) )?(?:missing|absent|incomplete|lost)\b"
+    r"|\bincomplete\b[^\n]{0,30}\b\d+ (?:of|out of|/) ?\d+"
+)
 _ALL = re.compile(r"\b([1-9]\d*) (?:of|out of) (?:the |all )?\1\b")
 LOUD = 0.6  #: least weight of a complaint that tidying up followed
 _STATUS = re.compile(
@@ -40,8 +47,27 @@ _STATUS = re.compile(
 _TOLD = re.compile(r"(?i)[\"']?(?:message|detail|reason|description|error|msg)[\"']?\s*[:=]\s*\S")
 _CUT_OFF = re.compile(r"(?i)connection ?reset|broken ?pipe|EOFError|connection (?:closed|aborted|lost)")
 _DIED = re.compile(
-    r"(?i)killed by signal|terminated abruptly|process(?:es)? (?:has |have )?died|(?:worker|child|process)\b"
-    r"[^\n]{0,40}\b(?:died|was killed|is killed|got killed|exited unexpectedly|crashed)"
+    r"(?i)killed by signal|terminated abruptly|process(?:es)? (?:has |have )?died"
+    r"|(?:workers?|child|process)\b[^\n]{0,40}"
+    r"\b(?:died|was killed|is killed|got killed|exited unexpectedly|crashed)"
+)
+#: what parsers say of a page where data was expected
+_UNREADABLE = re.compile(
+    r"(?i)tag mismatch|mismatched tag|not well-formed|XMLSyntax|JSONDecode|expecting value|unexpected token"
+    r"|invalid (?:xml|json)|parse error|no JSON|syntax error: line \d"
+)
+_GLANCE = Glance()
+_GOT_ALONG = frozenset({Mark.RECOVERS, Mark.PASSED, Mark.RETRYING})
+_SERVES_NOT = frozenset(
+    {
+        RootCause.UPSTREAM_UNAVAILABLE,
+        RootCause.RATE_LIMITED,
+        RootCause.AUTHENTICATION_FAILED,
+        RootCause.PERMISSION_DENIED,
+    }
+)
+_TOO_MUCH = re.compile(
+    r"(?i)exceed\w* [^\n]{0,40}\bmemory (?:budget|limit)|\bmemory (?:budget|limit)\b[^\n]{0,20}exceeded"
 )
 _GONE = frozenset({RootCause.WORKER_LOST, RootCause.OUT_OF_MEMORY})
 #: not closing: files are flushed and transactions committed then, and fail for reasons of their own
@@ -92,6 +118,25 @@ def status_told(case: Case, evidence: Evidence, candidates: Candidates) -> Candi
     return candidates
 
 
+def answered_otherwise(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """An answer that could not be read was that of a server that could not serve, and the chain says so."""
+    best = _of_failure(candidates)
+    if best is None or best.entry.cause is not RootCause.TYPE_MISMATCH:
+        return candidates
+    if not _UNREADABLE.search(best.piece.text[:300]):
+        return candidates
+    for other in candidates[1:]:
+        told = (
+            h
+            for h in other.hits
+            if h.piece.final and h.entry.strength >= SAYS and h.entry.cause in _SERVES_NOT
+        )
+        if any(_STATUS.search(hit.piece.text[:300]) for hit in told):
+            why = "the answer that could not be read came with a status that says why"
+            return raised(candidates, other.cause, candidates[0].score + LEAD, why)
+    return candidates
+
+
 def peer_died(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """A connection between processes breaks because one of them died, and the chain says so."""
     best = _of_failure(candidates)
@@ -104,6 +149,20 @@ def peer_died(case: Case, evidence: Evidence, candidates: Candidates) -> Candida
         if other.cause in _GONE and any(_DIED.search(piece.text[:300]) for piece in told):
             return raised(candidates, other.cause, candidates[0].score + LEAD, "the other process died")
     return candidates
+
+
+def starved(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
+    """Workers that died were ended by their own watchman for the memory that they took."""
+    top = candidates[0] if candidates else None
+    if top is None or top.cause is not RootCause.WORKER_LOST or top.best is None:
+        return candidates
+    if not _DIED.search(top.best.piece.text[:300]):
+        return candidates
+    told = [line.number for line in evidence.order if _TOO_MUCH.search(line.text[:300])]
+    if not told or told[-1] > top.best.piece.line:
+        return candidates
+    why = f"line {told[-1]} tells why it was ended"
+    return raised(candidates, RootCause.OUT_OF_MEMORY, top.score + LEAD, why)
 
 
 def tidied(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -177,25 +236,39 @@ def only_complaint(case: Case, evidence: Evidence, candidates: Candidates) -> Ca
     """Work went on for a while, then the task failed without a word: what was complained of before is why."""
     ended = next((c for c in candidates if c.cause is RootCause.EXTERNAL_JOB_FAILED), None)
     summed = _summed_up(evidence, candidates)
-    if not summed and (ended is None or not only_wraps(ended)):
+    if not candidates or (not summed and (ended is None or not only_wraps(ended))):
         return candidates
-    least = OPEN_OF_A_SUM if summed else OPEN
-    if none := any(_ALL.search(line.text) and complains(line.text) for line in said_before(evidence)):
-        least = LEFT_OUT
+    said = said_before(evidence)
+    counted = any(_COUNTS.search(line.text[:300]) for line in said)
+    none = any(_ALL.search(line.text) and complains(line.text) for line in said)
+    least = LEFT_OUT if counted or none else OPEN_OF_A_SUM if summed else OPEN
     told = {
         other.cause: hit.piece.line
         for other in candidates
         for hit in other.hits
-        if hit.patterns and hit.entry.strength >= SURE and _left_open(hit.piece, least) and other is not ended
+        if hit.patterns and hit.entry.strength >= SURE and other is not ended and not _only_counts(hit)
+        if _left_open(hit.piece, least) or (counted and _held_against(hit.piece))
     }
     if len(told) != 1:
         return candidates
     top = candidates[0]
-    if top.why or (top is not ended and top.cause not in told):
+    counts = top.best is not None and _only_counts(top.best)
+    if top.why or not (top is ended or counts or top.cause in told):
         return candidates
     ((cause, line),) = told.items()
     score = max(top.score, SUMMED if none or ended is None else ended.score) + LEAD
     return raised(candidates, cause, score, f"line {line} is the only complaint")
+
+
+def _held_against(piece: Piece) -> bool:
+    """A complaint whose thing seemed to go on, but the count in the end says that it did not."""
+    seemed = piece.kind == "line" and piece.errorish and piece.recovered and not piece.aside
+    return seemed and piece.weight >= LEFT_OUT and not _GLANCE.at(piece.text) & _GOT_ALONG
+
+
+def _only_counts(hit: Hit) -> bool:
+    """A line that only says how much is not there."""
+    return _COUNTS.search(hit.piece.text[:300]) is not None
 
 
 def _summed_up(evidence: Evidence, candidates: Candidates) -> bool:
@@ -216,7 +289,9 @@ def _left_open(piece: Piece, least: float) -> bool:
 Rule = Callable[[Case, Evidence, Candidates], Candidates]
 RULES: Sequence[Rule] = (
     status_told,
+    answered_otherwise,
     peer_died,
+    starved,
     tidied,
     host_of_nothing,
     as_it_stood,

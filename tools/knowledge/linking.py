@@ -285,7 +285,8 @@ def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> 
     if top is None or top.best is None or top.cause not in _WRAPS:
         return candidates
     best = top.best
-    if best.entry.strength > 0.95 and not best.of_class and not _VAGUE.search(best.piece.text[:300]):
+    known = best.entry.strength > 0.95 and not best.of_class
+    if known and not (_VAGUE.search(best.piece.text[:300]) or _of_user(best.piece)):
         return candidates
     for other in candidates[1:]:
         near = [
@@ -299,6 +300,12 @@ def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> 
             why = f"line {near[0].piece.line} tells why it could not connect"
             return raised(candidates, other.cause, top.score + LEAD, why)
     return candidates
+
+
+def _of_user(piece: Piece) -> bool:
+    """The task's own code says so, and it sums up what others told it."""
+    thrown = piece.raised
+    return thrown is not None and bool(thrown.frames) and thrown.frames[-1].of_user
 
 
 def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
