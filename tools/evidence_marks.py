@@ -207,7 +207,7 @@ _TRAITS = {
         r"|memory ?store cleared)"
     ),
     Mark.ASIDE: (
-        r"(?i)\b(clean(ing|ed)?[ -]?up|notif(y|ying|ied|ication|ier)|telemetry|metrics?|tracing|statsd|otel"
+        r"(?i)\b(clean(ing|ed)?[ -]?up|notif(y|ying|ied|ication|ier)"
         r"|opentelemetry|sentry|analytics (events?|pings?|tracking)|heartbeat push|pushgateway|lineage"
         r"|on_\w+_callback"
         r"|(success|failure|retry|done) callback"
@@ -222,6 +222,8 @@ _TRAITS = {
         r"|rolling back|flush logs?|disconnect)"
         r"|(could not|cannot|can't|failed to|unable to) (remove|delete|unlink|clean)"
         r" [^\n]{0,40}?\b(tmp|temp\w*|stag(e|ing)|scratch|spill|lock|pid))\b"
+        # The word itself, and no name that begins with it: `telemetry-bridge`.
+        r"|(?i)\b(telemetry|metrics?|tracing|statsd|otel)([^-\w]|-?$)"
     ),
     Mark.FINE: (
         r"(?i)(?:^|[^`'\w])(ok|okay|done|2[0-46-9]\d|25[0-46-9]|ready"

@@ -81,6 +81,12 @@ OWN = '  File "/opt/airflow/dags/orders.py", line 12, in load'
                 before=(
                     "WARNING - Worker tcp://10.0.0.4:4001 (pid=51) exceeded 95% memory budget. Restarting...",
                     "INFO - Register worker addr: tcp://10.0.0.4:4002",
+                    *(
+                        f"INFO - Starting established connection to tcp://10.0.0.4:{port}"
+                        for port in range(40)
+                    ),
+                    "INFO - Worker process 51 was killed by signal 15",
+                    "INFO - Lost all workers",
                 ),
             ),
             RootCause.OUT_OF_MEMORY,

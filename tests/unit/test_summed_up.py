@@ -375,3 +375,88 @@ def test_what_was_sent_again_with_success(line: str, recovered: bool) -> None:
 def test_the_number_of_a_ticket_is_no_credential(base: KnowledgeBase) -> None:
     log = failed("RuntimeError: partner answered REJECTED (Q-1190) for ticket A5521")
     assert read(base, log).root_cause is not RootCause.AUTHENTICATION_FAILED
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            child(
+                "npm error code E503",
+                "npm error 503 Service Unavailable - GET https://registry.acme.example/ledger-codec",
+                "bundling",
+                "Error: Cannot find module 'ledger-codec'",
+                *(
+                    f"    at Module.step{number} (node:internal/modules/cjs/loader:{number})"
+                    for number in range(9)
+                ),
+                "  code: 'MODULE_NOT_FOUND',",
+            ),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="a module that could not be fetched, told of in several lines",
+        ),
+        pytest.param(
+            child(
+                "cat: '/srv/in/2026-03-02_*.csv': No such file or directory",
+                'bash: line 4: total / count: division by 0 (error token is "count")',
+            ),
+            RootCause.MISSING_DATA,
+            id="a shell divides by what it did not read",
+        ),
+        pytest.param(
+            failed(
+                "Forbidden: {'errors': ['permission denied\\n\\t* invalid token']}, on get /v1/kv/data/db"
+            ),
+            RootCause.AUTHENTICATION_FAILED,
+            id="a vault that does not know the token",
+        ),
+        pytest.param(
+            failed("ValueError: Schema error: Ambiguous reference to unqualified field region"),
+            RootCause.QUERY_ERROR,
+            id="a field that two tables have",
+        ),
+    ],
+)
+def test_what_is_behind_what_is_told_last(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    assert read(base, log).root_cause is cause
+
+
+@pytest.mark.parametrize(
+    ("log", "never"),
+    [
+        pytest.param(
+            "\n".join(f"{STAMP} INFO - page {number}/60: 500 rows" for number in range(40)),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="a number of rows is no status",
+        ),
+        pytest.param(
+            failed("ValueError: too many invoices skipped: 3 (limit 2)"),
+            RootCause.RATE_LIMITED,
+            id="a limit of what may be skipped is no rate",
+        ),
+    ],
+)
+def test_what_a_number_does_not_say(base: KnowledgeBase, log: str, never: RootCause) -> None:
+    assert read(base, log).root_cause is not never
+
+
+@pytest.mark.parametrize(("who", "aside"), [("telemetry-bridge", False), ("telemetry", True)])
+def test_a_name_that_begins_like_something_beside_the_work(who: str, aside: bool) -> None:
+    text = f"{STAMP} ERROR - FAIL [{who}] SSL handshake failed\n{STAMP} ERROR - Task failed"
+    assert [piece.aside for piece in evidence.read(TaskLog(text=text)).pieces if who in piece.text] == [aside]
+
+
+def test_common_words_beside_an_identifier_take_no_retry(base: KnowledgeBase) -> None:
+    error = (
+        "HttpError: <HttpError 404 when requesting https://compute.example/instances/train-1?alt=json "
+        'returned "The resource instances/train-1 was not found">'
+    )
+    told = read(
+        base,
+        failed(
+            error,
+            "WARNING - operation ended with: The zone 'europe-west4-a' does not have enough resources "
+            "available to fulfill the request.",
+        ),
+    )
+    assert (told.root_cause, told.transient) == (RootCause.CAPACITY_UNAVAILABLE, True)

@@ -114,7 +114,8 @@ _EFFECT = re.compile(
     r"|protocol data stream|read error|broken ?pipe|EPIPE|premature|unexpected (?:end|eof)|wrote only"
     r"|tag mismatch|mismatched tag|short write|write (?:error|failed)|truncated|JSONDecode|JSONParse"
     r"|unexpected token|expecting value"
-    r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by zero|divided by 0"
+    r"|looking for beginning of value|no JSON|not valid JSON|parse error|division by (?:zero|0\b)"
+    r"|divided by 0"
     r"|undefined (?:array key|index|offset|property)|invalid literal for"
     r"|KeyError|IndexError|StopIteration|no element|nothing to (?:do|process|load)"
     r"|from versions: none|no matching distribution|can(?:'t|not) open file|No such file or directory"
@@ -355,7 +356,7 @@ def _own_words(case: Case, evidence: Evidence, candidates: Candidates) -> Candid
 def _came_of(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """What code, shells and transfers stumble over in the end was often named a few lines before."""
     top = candidates[0] if candidates else None
-    text = _message(top.best.piece) if top is not None and top.best is not None else ""
+    text = "\n".join(_message(piece) for piece in _report(top)) if top is not None else ""
     if not _EFFECT.search(text) or (top is not None and top.cause in _NAMES_ITSELF):
         return candidates
     never = _FAILED if _REFUSES_ALL.search(text) else _NO_REASON
@@ -395,7 +396,7 @@ def _by_reason(
     evidence: Evidence, candidates: Candidates, never: frozenset[RootCause], *, after: int
 ) -> Candidates:
     """Raise the cause of the nearest specific line that stands open when the effect shows."""
-    effect = _begin(evidence, candidates[0].best)
+    effect = _shows_first(evidence, candidates[0])
     same = {hit.entry.name for c in candidates for hit in c.hits if _of_the_end(hit, candidates[0])}
     found: list[tuple[float, int, RootCause]] = []
     for other in candidates[1:]:
@@ -428,6 +429,19 @@ def _begin(evidence: Evidence, hit: Hit | None) -> int:
     if piece is None or piece.raised is None:
         return piece.line if piece is not None else 0
     return chain.first if chain is not None and piece.raised in chain.raised else piece.raised.first
+
+
+def _shows_first(evidence: Evidence, top: Candidate) -> int:
+    return min([_begin(evidence, top.best), *(piece.line for piece in _report(top) if piece.raised is None)])
+
+
+def _report(top: Candidate) -> list[Piece]:
+    """The best piece, and what the same entry knows of the lines just before it."""
+    best = top.best
+    if best is None or best.piece.raised is not None:
+        return [] if best is None else [best.piece]
+    same = (hit.piece for hit in top.hits if hit.entry.name == best.entry.name)
+    return [best.piece, *(one for one in same if 0 < best.piece.line - one.line <= REASON_LINES)]
 
 
 def _message(piece: Piece) -> str:

@@ -12,7 +12,7 @@ from tools.evidence import Evidence
 from tools.evidence_traces import Frame
 from tools.knowledge import course, endings, linking, unread
 from tools.knowledge.entries import Entry, Knowledge
-from tools.knowledge.ranking import GENERIC, WITHIN, Candidate, raised
+from tools.knowledge.ranking import COMMON, GENERIC, SURE, WITHIN, Candidate, raised
 
 Candidates = list[Candidate]
 #: causes at a remote host; elsewhere a host in the text is a mention
@@ -396,6 +396,8 @@ def _lasting_rival(candidates: Candidates) -> RootCause | None:
             continue
         if top.best is not None and best.piece is top.best.piece and other.cause in WITHIN:
             continue  # what code says that stumbles over just this
+        if top.best is not None and top.best.entry.strength >= SURE and best.entry.strength <= COMMON:
+            continue  # common words beside an identifier
         if other.score >= RIVALS * top.score and other.cause not in _SAYS_LITTLE:
             return other.cause
     return None
