@@ -460,3 +460,37 @@ def test_common_words_beside_an_identifier_take_no_retry(base: KnowledgeBase) ->
         ),
     )
     assert (told.root_cause, told.transient) == (RootCause.CAPACITY_UNAVAILABLE, True)
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        pytest.param(
+            failed(
+                "SMTPServerDisconnected: please run connect() first",
+                "INFO - 40 statements to send",
+                "WARNING - c88: SMTPSenderRefused (421, b'4.3.2 Service not available')",
+            ),
+            RootCause.UPSTREAM_UNAVAILABLE,
+            id="a server that hung up had said why",
+        ),
+        pytest.param(
+            failed(
+                "RuntimeError: HTTP 503 SERVICE UNAVAILABLE: start of the grid failed",
+                "INFO - operation result: [{'code': 'ZONE_RESOURCE_POOL_EXHAUSTED', 'message': 'no room'}]",
+            ),
+            RootCause.CAPACITY_UNAVAILABLE,
+            id="a task's own words for what an operation answered",
+        ),
+        pytest.param(
+            failed(
+                "RuntimeError: nightly #51 finished: FAILURE after 90s, console kept on the controller",
+                "INFO - build #51 building=False result=FAILURE",
+            ),
+            RootCause.EXTERNAL_JOB_FAILED,
+            id="a build elsewhere that is over",
+        ),
+    ],
+)
+def test_what_was_answered_before_it_broke_off(base: KnowledgeBase, log: str, cause: RootCause) -> None:
+    assert read(base, log).root_cause is cause

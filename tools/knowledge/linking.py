@@ -97,8 +97,8 @@ _HOW_IT_ENDED = re.compile(
     r"(?:fail\w*(?! to\b)|exit\w*|abort\w*|stopp\w*|ended|status|finished|completed|code|see)\b"
 )
 _ELSEWHERE = re.compile(
-    r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|\brc\b|errorMessage"
-    r"|\b(?:job|run|build|batch|process|execution)\b"
+    r"(?i)exit|return(?:ed)? (?:code|status|non)|status|state|finished: (?-i:FAIL|ABORT|CANCEL|ERROR)|\brc\b"
+    r"|errorMessage|\b(?:job|run|build|batch|process|execution)\b"
 )
 REASON_LINES = 15
 REASON = 0.8  #: least strength of an entry that counts as the reason of an effect
@@ -111,6 +111,7 @@ _EFFECT = re.compile(
     r"|of length zero|cannot open the connection|cannot read from connection|usage error"
     r"|[Bb]locked connection|transaction is aborted|FailedSqlTransaction|PendingRollback|25P02"
     r"|KilledWorker|workers? (?:process )?died|BrokenProcessPool|terminated abruptly|unexpectedly closed"
+    r"|please run connect\(\) first|not connected to (?:a |the )?server"
     r"|protocol data stream|read error|broken ?pipe|EPIPE|premature|unexpected (?:end|eof)|wrote only"
     r"|tag mismatch|mismatched tag|short write|write (?:error|failed)|truncated|JSONDecode|JSONParse"
     r"|unexpected token|expecting value"
@@ -286,8 +287,8 @@ def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> 
     if top is None or top.best is None or top.cause not in _WRAPS:
         return candidates
     best = top.best
-    known = best.entry.strength > 0.95 and not best.of_class
-    if known and not (_VAGUE.search(best.piece.text[:300]) or _of_user(best.piece)):
+    known, told_on = best.entry.strength > 0.95 and not best.of_class, _of_user(best.piece)
+    if known and not (_VAGUE.search(best.piece.text[:300]) or told_on):
         return candidates
     for other in candidates[1:]:
         near = [
@@ -297,7 +298,8 @@ def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> 
             and hit.piece.weight >= BEHIND_WEIGHT
             and hit.entry.strength >= 0.6
         ]
-        if other.cause in _BEHIND and near and not near[0].piece.recovered:
+        behind = other.cause in _BEHIND or (told_on and other.cause is RootCause.CAPACITY_UNAVAILABLE)
+        if behind and near and not near[0].piece.recovered:
             why = f"line {near[0].piece.line} tells why it could not connect"
             return raised(candidates, other.cause, top.score + LEAD, why)
     return candidates
