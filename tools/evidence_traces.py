@@ -80,6 +80,11 @@ class Raised:
         return self.type.rsplit(".", 1)[-1]
 
     @property
+    def of_user(self) -> bool:
+        """The task's own code raised it: it sums up what others told it."""
+        return bool(self.frames) and self.frames[-1].of_user
+
+    @property
     def header(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
 

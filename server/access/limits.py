@@ -5,9 +5,8 @@ Plain ASGI, so that nothing of a body is held beyond the cap and answers can str
 
 from __future__ import annotations
 
-import asyncio
 import math
-import random
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.errors import StoreUnavailable
 from server.access.doorkeeper import doorkeeper_of
+from server.access.time_limit import TimeLimit
 from server.problems import problem_response
 
 log = structlog.get_logger("api")
@@ -163,7 +163,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _new_id() -> str:
-    return f"{random.getrandbits(128):032x}"  # a name, and no secret
+    return os.urandom(16).hex()
 
 
 def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
@@ -250,47 +250,6 @@ async def _asks(scope: Scope) -> bool:
         return await doorkeeper_of(scope["app"]).asks(scope["app"].state.service)
     except StoreUnavailable:
         return False
-
-
-class TimeLimit:
-    """`with limit:` raises `TimeoutError` in a task that stays in it for too long.
-
-    One timer looks after all tasks: one for each would cost more than reading a small body.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._ends: dict[asyncio.Task[object], float] = {}  # the earliest first
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        """The task's time begins."""
-        loop = asyncio.get_running_loop()
-        self._ends[_this_task()] = loop.time() + self._seconds
-        if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._look)
-
-    def __exit__(self, kind: type[BaseException] | None, raised: object, _trace: object) -> None:
-        """The task has ended it in time, or was cancelled by us."""
-        task = _this_task()
-        if self._ends.pop(task, None) is None and not task.uncancel() and kind is asyncio.CancelledError:
-            raise TimeoutError
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        for task, end in list(self._ends.items()):
-            if end > loop.time():
-                self._timer = loop.call_at(end, self._look)
-                return
-            del self._ends[task]
-            task.cancel()
-
-
-def _this_task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 class Bodies:

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from server.access.limits import BODY_LIMIT, TimeLimit, is_too_deep
+from server.access.limits import BODY_LIMIT, is_too_deep
+from server.access.time_limit import TimeLimit
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def _only_counts(hit: Hit) -> bool:
 def _summed_up(evidence: Evidence, candidates: Candidates) -> bool:
     """The task's own code ended it, in words that name no cause."""
     thrown = evidence.chain.raised[-1] if evidence.chain is not None else None
-    if thrown is None or not thrown.frames or not thrown.frames[-1].of_user or thrown.short not in _SUMS:
+    if thrown is None or not thrown.of_user or thrown.short not in _SUMS:
         return False
     says = (hit for one in candidates for hit in one.hits if hit.piece.final)
     return all(hit.entry.strength <= WRAPPER for hit in says)

@@ -287,7 +287,8 @@ def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> 
     if top is None or top.best is None or top.cause not in _WRAPS:
         return candidates
     best = top.best
-    known, told_on = best.entry.strength > 0.95 and not best.of_class, _of_user(best.piece)
+    known = best.entry.strength > 0.95 and not best.of_class
+    told_on = best.piece.raised is not None and best.piece.raised.of_user
     if known and not (_VAGUE.search(best.piece.text[:300]) or told_on):
         return candidates
     for other in candidates[1:]:
@@ -303,12 +304,6 @@ def _why_unreachable(case: Case, evidence: Evidence, candidates: Candidates) -> 
             why = f"line {near[0].piece.line} tells why it could not connect"
             return raised(candidates, other.cause, top.score + LEAD, why)
     return candidates
-
-
-def _of_user(piece: Piece) -> bool:
-    """The task's own code says so, and it sums up what others told it."""
-    thrown = piece.raised
-    return thrown is not None and bool(thrown.frames) and thrown.frames[-1].of_user
 
 
 def _complained(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
@@ -345,12 +340,7 @@ def _own_words(case: Case, evidence: Evidence, candidates: Candidates) -> Candid
     if top is None or top.best is None or top.cause is not RootCause.EXTERNAL_JOB_FAILED or top.why:
         return candidates
     thrown = top.best.piece.raised
-    if (
-        thrown is None
-        or not thrown.frames
-        or not thrown.frames[-1].of_user
-        or _ELSEWHERE.search(thrown.message)
-    ):
+    if thrown is None or not thrown.of_user or _ELSEWHERE.search(thrown.message):
         return candidates
     return lower(candidates, RootCause.EXTERNAL_JOB_FAILED, UNREAD)
 
@@ -453,7 +443,7 @@ def _message(piece: Piece) -> str:
 def _named_again(case: Case, evidence: Evidence, candidates: Candidates) -> Candidates:
     """Code sums up which of many things failed: what was complained of with each of their names is why."""
     thrown = evidence.chain.raised[-1] if evidence.chain is not None else None
-    if thrown is None or not thrown.frames or not thrown.frames[-1].of_user:
+    if thrown is None or not thrown.of_user:
         return candidates
     top = candidates[0] if candidates else None
     if top is not None and (top.why or not _sums_up(top)):
